@@ -1,0 +1,136 @@
+//! An answer of the table gets lost after the write was made, and the SDK sends the request again: every operation
+//! takes its own earlier success for what it is.
+
+#![expect(clippy::unwrap_used, reason = "a test, and what it is made of")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use earpiece_core::contact::facts::CloseReason;
+use earpiece_core::contact::{ContactKey, StreamId};
+use earpiece_core::protocol::perspective::Perspective;
+use earpiece_store::{Checkpoint, Claim, ContactState, Embedded, Ending, Store, StreamEnd};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const CONTACT: ContactKey = ContactKey { bus_no: 1, contact_id: 2 };
+const TX: &Perspective = &Perspective::Tx;
+
+/// A way to the embedded store on which an answer can be made to get lost.
+struct LossyWay {
+    store: Store,
+    /// Which of the answers to come: 1 is the next; 0 is none.
+    loses: Arc<AtomicUsize>,
+}
+
+impl LossyWay {
+    async fn to(embedded: &Embedded) -> Self {
+        let server: SocketAddr = embedded.endpoint().strip_prefix("http://").unwrap().parse().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let loses = Arc::new(AtomicUsize::new(0));
+        let countdown = Arc::clone(&loses);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(carry(client, TcpStream::connect(server).await.unwrap(), Arc::clone(&countdown)));
+            }
+        });
+        embedded.store("calls").await.unwrap();
+        Self { store: Store::connect_local(&endpoint, "calls"), loses }
+    }
+
+    fn lose(&self, nth: usize) {
+        self.loses.store(nth, Ordering::SeqCst);
+    }
+
+    fn has_lost(&self) -> bool {
+        self.loses.load(Ordering::SeqCst) == 0
+    }
+}
+
+/// Carries bytes both ways until one side closes, or until an answer comes that is to get lost: the connection breaks.
+async fn carry(mut client: TcpStream, mut server: TcpStream, loses: Arc<AtomicUsize>) {
+    let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
+    loop {
+        let carried = tokio::select! {
+            read = client.read(&mut asked) => match read {
+                Ok(0) | Err(_) => return,
+                Ok(bytes) => server.write_all(&asked[..bytes]).await,
+            },
+            read = server.read(&mut answered) => match read {
+                Ok(0) | Err(_) => return,
+                Ok(_) if is_lost(&loses) => return,
+                Ok(bytes) => client.write_all(&answered[..bytes]).await,
+            },
+        };
+        if carried.is_err() {
+            return;
+        }
+    }
+}
+
+fn is_lost(loses: &AtomicUsize) -> bool {
+    loses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |nth| nth.checked_sub(1)) == Ok(1)
+}
+
+#[tokio::test]
+async fn every_write_recognises_its_own_earlier_success() {
+    let embedded = Embedded::memory().unwrap();
+    let way = LossyWay::to(&embedded).await;
+    let store = &way.store;
+    let stream = StreamId::new();
+
+    way.lose(1);
+    let claim = Claim {
+        contact: CONTACT,
+        perspective: TX,
+        stream,
+        opened_at_us: 1_000_000,
+        task: "task",
+        now_ms: 1000,
+        stale_after_ms: 10_000,
+    };
+    let claimed = store.claim(&claim).await.unwrap();
+    assert!(way.has_lost());
+    assert_eq!((claimed.generation, claimed.record.streams["TX"].stream), (1, stream));
+
+    way.lose(1);
+    let checkpoint =
+        Checkpoint { contact: CONTACT, perspective: TX, stream, samples: 80, now_ms: 2000, stale_after_ms: 10_000 };
+    store.checkpoint(&checkpoint).await.unwrap();
+    assert!(way.has_lost());
+
+    way.lose(1);
+    let reason = CloseReason::PeerClosed;
+    let end =
+        StreamEnd { contact: CONTACT, perspective: TX, stream, samples: 160, reason, now_ms: 3000, quiet_ms: 5000 };
+    store.end_stream(&end).await.unwrap();
+    assert!(way.has_lost());
+
+    // The first form of the write is refused, as no stream is open; the second is made.
+    way.lose(2);
+    assert!(store.request_end(&CONTACT, 4000).await.unwrap());
+    assert!(way.has_lost());
+    let ended = store.contact(&CONTACT, 4000).await.unwrap().unwrap();
+    assert_eq!((ended.streams["TX"].samples, ended.due_at_ms), (160, Some(4000)));
+
+    // The read comes first.
+    way.lose(2);
+    let ending = Ending {
+        contact: CONTACT,
+        task: "finisher",
+        now_ms: 4500,
+        lease_ms: 1000,
+        quiet_ms: 5000,
+        stale_after_ms: 10_000,
+    };
+    let begun = store.begin_ending(&ending).await.unwrap().unwrap();
+    assert!(way.has_lost());
+    assert_eq!(begun.state, ContactState::Ending);
+
+    way.lose(1);
+    assert!(store.finish(&CONTACT, "finisher", 5000, 60_000).await.unwrap());
+    assert!(way.has_lost());
+    assert_eq!(store.contact(&CONTACT, 5000).await.unwrap().unwrap().state, ContactState::Ended);
+}
