@@ -1,0 +1,130 @@
+//! The front of the recorder.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use earpiece_core::contact::ledger::Ledger;
+use earpiece_core::contact::{ContactKey, StreamId};
+use object_store::ObjectStore;
+use tokio::sync::Semaphore;
+
+use crate::block::Pool;
+use crate::counter::Counters;
+use crate::error::{Error, OpenError};
+use crate::finish::{self, Finished};
+use crate::open::{self, Opened};
+use crate::setting::{Resolved, Settings};
+use crate::survey;
+use crate::tap::Tap;
+use crate::writer::Writer;
+
+/// Contacts that are finished at the same time. Each holds some 15 MB while its recording is written.
+const FINISHES_MAX: usize = 4;
+
+/// Turns streams into segments while the call runs, and contacts into recordings when they end. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Recorder(Arc<Inner>);
+
+/// What taps and finishes share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) settings: Resolved,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) writer: Writer,
+    pub(crate) store: Arc<dyn ObjectStore>,
+    finishes: Semaphore,
+}
+
+impl Recorder {
+    /// Opens a folder, which is made if it does not exist, or `s3://bucket/prefix` (feature `s3`; credentials, region
+    /// and endpoint from the usual `AWS_…` environment).
+    ///
+    /// # Errors
+    /// When the location or a setting is not usable, or the folder cannot be written to. S3 is not spoken to yet.
+    pub fn open(location: &str, settings: Settings) -> Result<Self, OpenError> {
+        let Opened { segments, results, segment_ms } = open::open(location)?;
+        Self::on(segments, results, &settings, segment_ms)
+    }
+
+    /// A recorder whose segments and whose finished files go through these stores, which are two views of one.
+    pub(crate) fn on(
+        segments: Arc<dyn ObjectStore>,
+        results: Arc<dyn ObjectStore>,
+        settings: &Settings,
+        default_segment_ms: u32,
+    ) -> Result<Self, OpenError> {
+        let settings = settings.resolve(default_segment_ms)?;
+        let counters = Arc::new(Counters::default());
+        Ok(Self(Arc::new(Inner {
+            settings,
+            pool: Pool::new(Arc::clone(&counters)),
+            writer: Writer::new(segments, settings.retries, settings.writers, Arc::clone(&counters)),
+            store: results,
+            finishes: Semaphore::new(FINISHES_MAX),
+            counters,
+        })))
+    }
+
+    /// Length of a segment in milliseconds: what goes into [`earpiece_core::contact::facts::StreamFacts::segment_ms`].
+    #[must_use]
+    pub fn segment_ms(&self) -> u32 {
+        self.0.settings.segment_ms
+    }
+
+    /// The way into the recording for one stream. It lives in the stream's task, inside a Tokio runtime.
+    #[must_use]
+    pub fn tap(&self, contact: ContactKey, stream: StreamId) -> Tap {
+        Tap::new(Arc::clone(&self.0), contact, stream)
+    }
+
+    /// Turns the segments of a contact into its recording, ledger and events.
+    ///
+    /// Streams of the contact that this process still writes are waited for, as long as their retries may last. May be
+    /// called again at any time: after an interruption it gives what it would have given, and with nothing new it gives
+    /// the ledger that is there. A contact of which no segment was ever written gets an empty ledger.
+    ///
+    /// # Errors
+    /// When the store fails, when the recording would exceed 4 GiB, or when the files of an earlier finish cannot be
+    /// read. All segments are kept then.
+    pub async fn finish(&self, contact: ContactKey) -> Result<Finished, Error> {
+        let inner = &self.0;
+        let patience = inner.settings.retries.last_max();
+        if tokio::time::timeout(patience, inner.writer.flights.landed(contact)).await.is_err() {
+            tracing::warn!(%contact, "finishing a contact of which segments are still being written");
+        }
+        // Never closed, so the permit is only ever waited for.
+        let _permit = inner.finishes.acquire().await;
+        finish::finish(inner, contact).await
+    }
+
+    /// Contacts that have segments and no end, and of which nothing was written for `idle`: `limit` at most, in no
+    /// order.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn unfinished(&self, limit: usize, idle: Duration) -> Result<Vec<ContactKey>, Error> {
+        survey::unfinished(&self.0.store, limit, idle).await
+    }
+
+    /// What is known of a contact: the ledger as it was written or, while there are segments that no finish has used, as
+    /// it would be if every stream were to stop at its last segment. `None` for a contact without either.
+    ///
+    /// # Errors
+    /// When the store fails, or the ledger of an earlier finish cannot be read.
+    pub async fn ledger(&self, contact: ContactKey) -> Result<Option<Ledger>, Error> {
+        finish::ledger_so_far(&self.0, contact).await
+    }
+
+    /// Resolves when no segment is queued or in the air: for shutting down, after all taps were closed. On a busy server
+    /// that moment may never come.
+    pub async fn flushed(&self) {
+        self.0.writer.flights.all_landed().await;
+    }
+
+    /// What the recorder did so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+}
