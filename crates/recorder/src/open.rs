@@ -8,7 +8,7 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 
 use crate::error::OpenError;
-use crate::setting::Settings;
+use crate::setting::Cadence;
 
 /// A store, seen twice.
 pub(crate) struct Opened {
@@ -17,7 +17,7 @@ pub(crate) struct Opened {
     /// For what segments are turned into. Segments are deleted after that, so it must be on the disk by then.
     pub(crate) results: Arc<dyn ObjectStore>,
     /// How long segments are where nothing else is said.
-    pub(crate) segment_ms: u32,
+    pub(crate) cadence: Cadence,
 }
 
 pub(crate) fn open(location: &str) -> Result<Opened, OpenError> {
@@ -42,7 +42,7 @@ fn folder(folder: &Path) -> Result<Opened, OpenError> {
     Ok(Opened {
         segments: Arc::new(store.clone()),
         results: Arc::new(store.with_fsync(true)),
-        segment_ms: Settings::FOLDER_SEGMENT_MS,
+        cadence: Cadence::FOLDER,
     })
 }
 
@@ -54,7 +54,7 @@ pub(crate) mod s3 {
     use object_store::prefix::PrefixStore;
     use object_store::{BackoffConfig, RetryConfig, path};
 
-    use super::{Arc, ObjectStore, OpenError, Opened, Settings};
+    use super::{Arc, Cadence, ObjectStore, OpenError, Opened};
 
     /// `bucket` is what follows `s3://`.
     pub(crate) fn open(bucket: &str, environment: AmazonS3Builder) -> Result<Opened, OpenError> {
@@ -80,7 +80,7 @@ pub(crate) mod s3 {
             })
             .build()?;
         let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(store, prefix));
-        Ok(Opened { segments: Arc::clone(&store), results: store, segment_ms: Settings::S3_SEGMENT_MS })
+        Ok(Opened { segments: Arc::clone(&store), results: store, cadence: Cadence::S3 })
     }
 }
 

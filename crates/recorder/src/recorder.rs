@@ -13,7 +13,7 @@ use crate::counter::Counters;
 use crate::error::{Error, OpenError};
 use crate::finish::{self, Finished};
 use crate::open::{self, Opened};
-use crate::setting::{Resolved, Settings};
+use crate::setting::{Cadence, Resolved, Settings};
 use crate::survey;
 use crate::tap::Tap;
 use crate::writer::Writer;
@@ -43,8 +43,8 @@ impl Recorder {
     /// # Errors
     /// When the location or a setting is not usable, or the folder cannot be written to. S3 is not spoken to yet.
     pub fn open(location: &str, settings: Settings) -> Result<Self, OpenError> {
-        let Opened { segments, results, segment_ms } = open::open(location)?;
-        Self::on(segments, results, &settings, segment_ms)
+        let Opened { segments, results, cadence } = open::open(location)?;
+        Self::on(segments, results, &settings, cadence)
     }
 
     /// A recorder whose segments and whose finished files go through these stores, which are two views of one.
@@ -52,9 +52,9 @@ impl Recorder {
         segments: Arc<dyn ObjectStore>,
         results: Arc<dyn ObjectStore>,
         settings: &Settings,
-        default_segment_ms: u32,
+        usual: Cadence,
     ) -> Result<Self, OpenError> {
-        let settings = settings.resolve(default_segment_ms)?;
+        let settings = settings.resolve(usual)?;
         let counters = Arc::new(Counters::default());
         Ok(Self(Arc::new(Inner {
             settings,

@@ -92,6 +92,10 @@ impl Ring {
         !self.kept.is_empty()
     }
 
+    pub(crate) const fn gathered(&self) -> u64 {
+        self.gathered
+    }
+
     pub(crate) const fn has_samples(&self) -> bool {
         self.gathered > 0
     }

@@ -11,7 +11,8 @@ use crate::error::OpenError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// Length of a segment in milliseconds: what a task that dies can lose at most. Left open, it is
-    /// [`Settings::FOLDER_SEGMENT_MS`] or [`Settings::S3_SEGMENT_MS`].
+    /// [`Settings::FOLDER_SEGMENT_MS`], or sooner when [`Settings::FOLDER_SEGMENT_SAMPLES`] are there, or
+    /// [`Settings::S3_SEGMENT_MS`].
     pub segment_ms: Option<u32>,
     /// How much audio of a stream may wait beyond one segment while the store is slow, in milliseconds. The segment
     /// that is being written comes on top.
@@ -27,12 +28,15 @@ pub struct Settings {
 impl Settings {
     /// Length of a segment in a folder: 5 s.
     pub const FOLDER_SEGMENT_MS: u32 = 5_000;
+    /// A segment in a folder is cut when so many samples wait, too: 2.5 s of unbroken audio. What waits to be written is
+    /// most of the memory of a stream, and writing to a folder is cheap.
+    pub const FOLDER_SEGMENT_SAMPLES: u64 = 20_000;
     /// Length of a segment on S3, where each costs a request: 60 s.
     pub const S3_SEGMENT_MS: u32 = 60_000;
 
     /// The settings with everything decided.
-    pub(crate) fn resolve(&self, default_segment_ms: u32) -> Result<Resolved, OpenError> {
-        let segment_ms = self.segment_ms.unwrap_or(default_segment_ms);
+    pub(crate) fn resolve(&self, usual: Cadence) -> Result<Resolved, OpenError> {
+        let segment_ms = self.segment_ms.unwrap_or(usual.segment_ms);
         within("segment_ms", segment_ms.into(), 20, 600_000)?;
         within("ring_ms", self.ring_ms.into(), 0, 600_000)?;
         within("writers", self.writers as u64, 1, 1_024)?;
@@ -44,6 +48,8 @@ impl Settings {
         let ring_samples = (u64::from(segment_ms) + u64::from(self.ring_ms)) * SAMPLES_PER_MS;
         Ok(Resolved {
             segment_ms,
+            // Who sets the length wants that length.
+            segment_samples_max: if self.segment_ms.is_some() { u64::MAX } else { usual.segment_samples_max },
             // Room is made a block at a time: with less than two, a block would have to leave as soon as it is full.
             ring_samples: ring_samples.max(2 * BLOCK_BYTES as u64),
             writers: self.writers,
@@ -115,10 +121,25 @@ impl Default for Retries {
     }
 }
 
+/// How often segments are usually cut in one kind of store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cadence {
+    segment_ms: u32,
+    segment_samples_max: u64,
+}
+
+impl Cadence {
+    pub(crate) const FOLDER: Self =
+        Self { segment_ms: Settings::FOLDER_SEGMENT_MS, segment_samples_max: Settings::FOLDER_SEGMENT_SAMPLES };
+    pub(crate) const S3: Self = Self { segment_ms: Settings::S3_SEGMENT_MS, segment_samples_max: u64::MAX };
+}
+
 /// Settings that were checked and have no open ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resolved {
     pub(crate) segment_ms: u32,
+    /// A segment is cut when so many samples wait, too.
+    pub(crate) segment_samples_max: u64,
     /// Samples of a stream that may wait, beside those being written.
     pub(crate) ring_samples: u64,
     pub(crate) writers: usize,
@@ -144,14 +165,17 @@ mod tests {
 
     #[test]
     fn the_defaults_are_within_their_own_limits() {
-        let resolved = Settings::default().resolve(Settings::FOLDER_SEGMENT_MS).expect("valid");
+        let resolved = Settings::default().resolve(Cadence::FOLDER).expect("valid");
         assert_eq!((resolved.segment_ms, resolved.ring_samples), (5_000, 120_000));
+        assert_eq!(resolved.segment_samples_max, 20_000);
+        let asked_for = Settings { segment_ms: Some(60_000), ..Settings::default() };
+        assert_eq!(asked_for.resolve(Cadence::FOLDER).expect("valid").segment_samples_max, u64::MAX);
     }
 
     #[test]
     fn a_setting_outside_its_limits_is_named() {
         let settings = Settings { writers: 0, ..Settings::default() };
-        let error = settings.resolve(5_000).expect_err("no writers");
+        let error = settings.resolve(Cadence::FOLDER).expect_err("no writers");
         assert_eq!(error.to_string(), "writers must be from 1 to 1024");
     }
 

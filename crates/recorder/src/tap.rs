@@ -66,13 +66,14 @@ impl Tap {
         self.give_up(&given_up);
     }
 
-    /// Whether it is time for [`Tap::cut`]: a segment's length has passed since the last one, there is something to
-    /// write, and nothing is in the air. The first one is due after a random part of that, so that streams which were
+    /// Whether it is time for [`Tap::cut`]: a segment's length has passed since the last one or a segment's worth of
+    /// samples waits, there is something to write, and nothing is in the air. The first one is due after a random part of that, so that streams which were
     /// opened together do not all write together.
     pub fn is_due(&mut self, now_us: i64) -> bool {
         let segment_us = self.recorder.settings.segment_us();
         let due_us = *self.due_us.get_or_insert_with(|| now_us.saturating_add(fastrand::i64(1..=segment_us)));
-        now_us >= due_us && !self.is_in_air() && (self.has_news() || self.ring.has_kept())
+        let is_time = now_us >= due_us || self.ring.gathered() >= self.recorder.settings.segment_samples_max;
+        is_time && !self.is_in_air() && (self.has_news() || self.ring.has_kept())
     }
 
     /// Hands what was gathered to the writers. While the segment before is still in the air it goes on gathering.

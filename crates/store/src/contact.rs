@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use earpiece_core::contact::facts::CloseReason;
+use earpiece_core::contact::state::EndReason;
 use earpiece_core::contact::{ContactKey, StreamId};
 use earpiece_core::protocol::perspective::Perspective;
 use serde::Serialize;
@@ -99,30 +100,6 @@ impl ContactState {
             Self::Live => "live",
             Self::Ending => "ending",
             Self::Ended => "ended",
-        }
-    }
-}
-
-/// Why a contact was found to be over (contract §1.10).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndReason {
-    /// A contact event from the Studio script said so.
-    Event,
-    /// Nothing was heard of it for the quiet period.
-    Quiet,
-}
-
-impl EndReason {
-    /// Every reason.
-    pub const ALL: [Self; 2] = [Self::Event, Self::Quiet];
-
-    /// The word in the table.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Event => "event",
-            Self::Quiet => "quiet",
         }
     }
 }

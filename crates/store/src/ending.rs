@@ -6,9 +6,10 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use earpiece_core::contact::ContactKey;
 use earpiece_core::contact::facts::CloseReason;
+use earpiece_core::contact::state::EndReason;
 
 use crate::client::Store;
-use crate::contact::{ContactRecord, ContactState, EndReason};
+use crate::contact::{ContactRecord, ContactState};
 use crate::error::StoreError;
 use crate::item::{self, Slot, Stored, all_closed, any_open, n, s, seconds};
 use crate::stream::FORMS_TRIED_MAX;

@@ -9,9 +9,10 @@ use std::str::FromStr;
 use aws_sdk_dynamodb::types::AttributeValue;
 use earpiece_core::contact::ContactKey;
 use earpiece_core::contact::facts::CloseReason;
+use earpiece_core::contact::state::EndReason;
 use earpiece_core::protocol::perspective::Perspective;
 
-use crate::contact::{ContactRecord, ContactState, EndReason, Finisher, StreamRecord};
+use crate::contact::{ContactRecord, ContactState, Finisher, StreamRecord};
 use crate::error::StoreError;
 use crate::table::{self, DUE_SHARDS};
 

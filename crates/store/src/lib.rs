@@ -34,7 +34,8 @@ mod write;
 
 pub use claim::{Claim, ClaimError, Claimed};
 pub use client::Store;
-pub use contact::{ContactRecord, ContactState, EndReason, Finisher, StreamRecord};
+pub use contact::{ContactRecord, ContactState, Finisher, StreamRecord};
+pub use earpiece_core::contact::state::EndReason;
 #[cfg(feature = "embedded")]
 pub use embedded::{Embedded, EmbeddedError};
 pub use ending::Ending;

@@ -16,6 +16,10 @@ use crate::protocol::perspective::Perspective;
 /// A gap below this many samples is a matter of measurement when frame sizes vary: 10 ms.
 const GAP_SAMPLES_MIN: u64 = 80;
 
+/// A contact that was finished and comes back later than this, in samples, continues after so much silence: 15 min. A
+/// recording is no place for the days between.
+const RETURN_SAMPLES_MAX: u64 = 15 * 60 * 1000 * SAMPLES_PER_MS;
+
 /// The call on one clock. All positions and lengths are samples at 8000 Hz from the contact's first sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,6 +32,9 @@ pub struct Ledger {
     pub origin_us: i64,
     /// Length of the recording.
     pub samples: u64,
+    /// Time that was left out of the recording, because the contact was over and came back much later.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub skips: Vec<Skip>,
     /// How the recording's channels are used.
     pub channels: Channels,
     /// Every stream, by the time of its handshake.
@@ -42,6 +49,16 @@ pub struct Ledger {
     pub lost: Vec<LostAt>,
     /// Streams whose task died: what it had received but not yet written.
     pub unwritten: Vec<Unwritten>,
+}
+
+/// Time that was left out of the recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Skip {
+    /// Where on the clock it would lie.
+    pub position: u64,
+    /// How much, in samples.
+    pub samples: u64,
 }
 
 /// How the recording's channels are used.
@@ -185,6 +202,7 @@ impl Ledger {
             contact,
             origin_us: first_anchor_us.or(opened_us).unwrap_or_default(),
             samples: 0,
+            skips: Vec::new(),
             channels: Channels::Mono,
             streams: Vec::new(),
             pieces: Vec::new(),
@@ -193,6 +211,7 @@ impl Ledger {
             lost: Vec::new(),
             unwritten: Vec::new(),
         });
+        ledger.skip_to(&streams);
         let mut layout = Layout::new(&ledger);
         let mut fresh = streams;
         fresh.sort_by_key(|facts| facts.stream);
@@ -207,6 +226,25 @@ impl Ledger {
         }
         layout.write_into(&mut ledger);
         ledger
+    }
+}
+
+impl Ledger {
+    /// When position 0 would have been, had nothing been left out.
+    fn clock_us(&self) -> i64 {
+        self.origin_us + as_us(self.skips.iter().map(|skip| skip.samples).sum())
+    }
+
+    /// Leaves out most of the time between the end of a finished contact and its return.
+    fn skip_to(&mut self, streams: &[StreamFacts]) {
+        let is_known = |facts: &&StreamFacts| self.streams.iter().any(|known| known.stream == facts.stream);
+        let back_us =
+            streams.iter().filter(|facts| !is_known(facts)).flat_map(|facts| &facts.runs).map(|run| run.anchor_us);
+        let (Some(back_us), false) = (back_us.min(), self.pieces.is_empty()) else { return };
+        let away = position_of(self.clock_us(), back_us).saturating_sub(self.samples);
+        if away > RETURN_SAMPLES_MAX {
+            self.skips.push(Skip { position: self.samples, samples: away - RETURN_SAMPLES_MAX });
+        }
     }
 }
 
@@ -257,7 +295,8 @@ impl Lane {
 
 /// The work in progress.
 struct Layout {
-    origin_us: i64,
+    /// When position 0 was, for what is laid out now.
+    clock_us: i64,
     lanes: BTreeMap<Perspective, Lane>,
     /// Samples of a stream that were laid out before.
     placed: BTreeMap<StreamId, u64>,
@@ -290,7 +329,7 @@ impl Layout {
             lane.fixed = lane.pieces.len();
         }
         Self {
-            origin_us: previous.origin_us,
+            clock_us: previous.clock_us(),
             lanes,
             placed,
             gaps: previous.gaps.clone(),
@@ -325,7 +364,7 @@ impl Layout {
     }
 
     fn run(&mut self, facts: &StreamFacts, run: Run, first_of_stream: bool) {
-        let wanted = position_of(self.origin_us, run.anchor_us);
+        let wanted = position_of(self.clock_us, run.anchor_us);
         let lane = self.lanes.entry(facts.perspective.clone()).or_default();
         let first_of_lane = lane.pieces.is_empty();
         let end = lane.end();

@@ -3,6 +3,8 @@
 //! Sans I/O. The store holds the truth shared by all tasks; this machine fences sockets within a task without asking
 //! it, tells holds from silence, and says when it is worth asking the store whether the contact is over.
 
+use serde::Serialize;
+
 use super::StreamId;
 use crate::protocol::perspective::Perspective;
 
@@ -66,13 +68,28 @@ pub enum Effect {
     Over(EndReason),
 }
 
-/// Why a contact is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Why a contact is over (contract §1.10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EndReason {
     /// The Studio script said so.
     Event,
     /// Nothing was open for the quiet period.
     Quiet,
+}
+
+impl EndReason {
+    /// Every reason.
+    pub const ALL: [Self; 2] = [Self::Event, Self::Quiet];
+
+    /// The word in the store.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Quiet => "quiet",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

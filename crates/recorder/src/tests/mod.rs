@@ -25,6 +25,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::{Value, json};
 
+use crate::setting::Cadence;
 use crate::{Recorder, Retries, Settings, Tap};
 
 const CONTACT: ContactKey = ContactKey { bus_no: 7, contact_id: 42 };
@@ -60,7 +61,7 @@ fn recorder(store: &Arc<dyn ObjectStore>) -> Recorder {
 }
 
 fn recorder_with(store: &Arc<dyn ObjectStore>, settings: Settings) -> Recorder {
-    Recorder::on(Arc::clone(store), Arc::clone(store), &settings, 5_000).expect("valid settings")
+    Recorder::on(Arc::clone(store), Arc::clone(store), &settings, Cadence::FOLDER).expect("valid settings")
 }
 
 /// Settings with which a closed stream gets one round of retries and no more.

@@ -55,8 +55,8 @@ async fn make_bucket(endpoint: &str) {
 #[tokio::test]
 async fn a_call_on_s3_is_recorded_finished_and_finished_again() {
     let Some(endpoint) = endpoint() else { return };
-    let Opened { segments, results, segment_ms } = store(&endpoint).await;
-    let recorder = Recorder::on(segments, Arc::clone(&results), &Settings::default(), segment_ms).expect("valid");
+    let Opened { segments, results, cadence } = store(&endpoint).await;
+    let recorder = Recorder::on(segments, Arc::clone(&results), &Settings::default(), cadence).expect("valid");
     assert_eq!(recorder.segment_ms(), 60_000);
     let mut tx = Voice::new(&recorder, 1, Perspective::Tx, 0);
     let mut rx = Voice::new(&recorder, 2, Perspective::Rx, 100);
@@ -94,8 +94,8 @@ async fn a_call_on_s3_is_recorded_finished_and_finished_again() {
 async fn a_bucket_that_is_not_there_is_an_error_that_names_what_was_tried() {
     let Some(endpoint) = endpoint() else { return };
     let nowhere = format!("no-such-bucket-{}", StreamId::new());
-    let Opened { segments, results, segment_ms } = s3::open(&nowhere, builder(&endpoint)).expect("a store");
-    let recorder = Recorder::on(segments, results, &Settings::default(), segment_ms).expect("valid");
+    let Opened { segments, results, cadence } = s3::open(&nowhere, builder(&endpoint)).expect("a store");
+    let recorder = Recorder::on(segments, results, &Settings::default(), cadence).expect("valid");
     let error = recorder.finish(CONTACT).await.expect_err("no bucket");
     assert!(error.to_string().starts_with("the recordings store failed to "), "{error}");
 }

@@ -127,6 +127,23 @@ fn a_contact_that_comes_back_keeps_every_position_it_had() {
 }
 
 #[test]
+fn a_contact_that_comes_back_days_later_does_not_record_the_days() {
+    const DAY_MS: i64 = 24 * 3600 * 1000;
+    let first = lay_out(vec![facts(1, Perspective::Tx, &[(0, 8_000)], Some(CloseReason::PeerClosed))]);
+    let later = vec![
+        facts(2, Perspective::Tx, &[(DAY_MS, 8_000)], Some(CloseReason::PeerClosed)),
+        facts(3, Perspective::Rx, &[(DAY_MS + 500, 8_000)], Some(CloseReason::PeerClosed)),
+    ];
+    let again = Ledger::lay_out(CONTACT, Some(first), later.clone());
+    let back = 8_000 + RETURN_SAMPLES_MAX;
+    assert_eq!(again.pieces[1].position, back);
+    assert_eq!(again.pieces[2].position, back + 4_000, "both sides lie on one clock");
+    assert_eq!(again.skips, [Skip { position: 8_000, samples: 24 * 3600 * 8_000 - back }]);
+    let repeated = Ledger::lay_out(CONTACT, Some(again.clone()), later);
+    assert_eq!((repeated.pieces, repeated.skips), (again.pieces, again.skips));
+}
+
+#[test]
 fn finishing_twice_from_the_same_segments_changes_nothing() {
     let streams = vec![
         facts(1, Perspective::Tx, &[(0, 8_000), (2_000, 8_000)], Some(CloseReason::PeerClosed)),

@@ -1,0 +1,173 @@
+//! The listener: sockets on `/audio`, and what load balancers and Prometheus ask for.
+//!
+//! The listener stays up while the task drains, so that `/readyz` can say so; only `/audio` is closed then.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use ::http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use bytes::Bytes;
+use earpiece_core::error::{Fault, Kind};
+use earpiece_core::secret::Secret;
+use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::{debug, info, warn};
+
+use crate::session::{self, Visitor};
+use crate::settings::TokenSource;
+use crate::socket::{self, Upgrade};
+use crate::{Task, wire};
+
+/// Where CXone's media servers connect.
+pub(crate) const AUDIO_PATH: &str = "/audio";
+
+/// Names under which a query may carry the token.
+const TOKEN_PARAMETERS: [&str; 3] = ["token", "access_token", "authenticationToken"];
+
+/// hyper's read buffer: enough for a request with a long query and a long token.
+const REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+/// How long to wait when the system has no room for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+/// Accepts connections for as long as the process lives.
+pub(crate) async fn serve(task: Arc<Task>, listener: TcpListener) {
+    let places = Arc::new(Semaphore::new(task.limits.connections_max));
+    loop {
+        // The place first: a connection that nobody can serve stays in the kernel's queue.
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                tokio::spawn(connection(task.clone(), stream, peer, place));
+            }
+            Err(error) => {
+                // Out of file descriptors, or a connection that was gone before it was taken.
+                warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(task: Arc<Task>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+    let header_deadline = task.limits.init_deadline;
+    let service = service_fn(move |request| {
+        let task = task.clone();
+        async move { Ok::<_, Infallible>(route(&task, request, peer)) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_deadline)
+        .max_buf_size(REQUEST_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+    drop(place);
+    if let Err(error) = served {
+        debug!(%peer, %error, "a connection ended badly");
+    }
+}
+
+fn route(task: &Arc<Task>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    match (request.method(), request.uri().path()) {
+        (_, AUDIO_PATH) => audio(task, &mut request, peer).unwrap_or_else(|fault| {
+            task.metrics.refused(fault.kind);
+            info!(%peer, kind = fault.kind.label(), reason = %fault.public, "refused before the upgrade");
+            refusal(&fault)
+        }),
+        (&Method::GET, "/healthz") => text(StatusCode::OK, "alive\n"),
+        (&Method::GET, "/readyz") => ready(task),
+        (&Method::GET, "/metrics") => match task.metrics.text(&task.recorder, task.relay.as_ref()) {
+            Ok(metrics) => {
+                let mut answer = Response::new(Full::new(Bytes::from(metrics)).boxed());
+                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                answer.headers_mut().insert(CONTENT_TYPE, kind);
+                answer
+            }
+            Err(error) => {
+                warn!(%error, "the metrics could not be written");
+                refusal(&Fault::new(Kind::Internal, "internal error"))
+            }
+        },
+        _ => refusal(&Fault::new(Kind::NotFound, "there is nothing here: the audio socket is at /audio")),
+    }
+}
+
+fn audio(task: &Arc<Task>, request: &mut Request<Incoming>, peer: SocketAddr) -> Result<Answer, Fault> {
+    if *task.draining.borrow() {
+        return Err(Fault::new(Kind::Draining, "this task is going away; connect again"));
+    }
+    let permit = task.admission.enter()?;
+    let (response, upgrade) = socket::upgrade(request)?;
+    let visitor = Visitor { address: peer.ip(), presented: presented(task, request) };
+    let task = task.clone();
+    tokio::spawn(async move {
+        match Upgrade::take(upgrade).await {
+            Ok(io) => session::serve(task, io, visitor, permit).await,
+            Err(error) => debug!(%peer, %error, "a connection broke during its upgrade"),
+        }
+    });
+    Ok(response.map(http_body_util::BodyExt::boxed))
+}
+
+/// Tokens that the request itself carries. Neither the header nor the query is ever logged.
+fn presented(task: &Task, request: &Request<Incoming>) -> Vec<Secret> {
+    let header = task.takes_tokens_from(TokenSource::Header).then(|| request.headers().get(AUTHORIZATION)).flatten();
+    let header = header.and_then(|value| value.to_str().ok()).map(Secret::new);
+    let query = task.takes_tokens_from(TokenSource::Query).then(|| token_of(request.uri())).flatten();
+    header.into_iter().chain(query).collect()
+}
+
+fn token_of(uri: &Uri) -> Option<Secret> {
+    let mut pairs = url::form_urlencoded::parse(uri.query()?.as_bytes());
+    pairs.find(|(name, _)| TOKEN_PARAMETERS.contains(&name.as_ref())).map(|(_, value)| Secret::new(value))
+}
+
+fn ready(task: &Task) -> Answer {
+    if *task.draining.borrow() {
+        text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if task.admission.is_full() {
+        text(StatusCode::SERVICE_UNAVAILABLE, "full\n")
+    } else {
+        text(StatusCode::OK, "ready\n")
+    }
+}
+
+fn refusal(fault: &Fault) -> Answer {
+    let mut answer = text(wire::status(fault.kind), "");
+    *answer.body_mut() = Full::new(Bytes::from(format!("{}\n", fault.public))).boxed();
+    if let earpiece_core::error::Retry::AfterMs(pause_ms) = fault.kind.retry() {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(pause_ms.div_ceil(1000)));
+    }
+    answer
+}
+
+fn text(status: StatusCode, body: &'static str) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from_static(body.as_bytes())).boxed());
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_in_the_query_and_decoded() {
+        let uri: Uri = "/audio?x=1&access_token=a%2Bb%20c".parse().expect("a uri");
+        assert_eq!(token_of(&uri).expect("a token").reveal(), "a+b c");
+        let none: Uri = "/audio?tokens=1".parse().expect("a uri");
+        assert!(token_of(&none).is_none());
+    }
+}

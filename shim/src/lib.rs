@@ -1,0 +1,210 @@
+//! The audio plane: CXone's media sockets in, recordings and the assist app's voice sockets out.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `http` | the listener: `/audio`, `/healthz`, `/readyz`, `/metrics` |
+//! | [`socket`] | the WebSocket layer: upgrade, limits, last words |
+//! | `session` | one handshake: language, token, claim, answer |
+//! | `claim` | the store's part of a handshake, in the background when it must be |
+//! | `live` | one live stream: frames in, sinks fed, the end settled |
+//! | `contacts` | which streams are current on this task, whom to fence, who watches |
+//! | `finish` | contacts that are over: recording and ledger |
+//! | `admission`, [`limits`] | who gets in, and every limit |
+//! | [`settings`] | configuration into values that can be used |
+//! | `metrics`, `wire`, `clock` | what is measured, how faults are said, what time it is |
+//!
+//! What does not live here: what CXone's messages mean and where samples belong (`core`), the table (`store`), how
+//! segments are written (`recorder`) and how the assist app is spoken to (`relay`).
+
+mod admission;
+mod claim;
+mod clock;
+mod contacts;
+mod finish;
+mod http;
+pub mod limits;
+mod live;
+mod metrics;
+pub mod service;
+mod session;
+pub mod settings;
+pub mod socket;
+mod wire;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use earpiece_core::access::{Penalties, PenaltyRules, Verifier, Who};
+use earpiece_core::contact::event::ContactEvent;
+use earpiece_core::contact::timeline;
+use earpiece_recorder::Recorder;
+use earpiece_relay::VoiceRelay;
+use earpiece_store::Store;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, broadcast, watch};
+use tracing::{info, warn};
+
+pub use limits::Limits;
+pub use settings::{Settings, TokenPolicy, TokenSource};
+
+use admission::Admission;
+use contacts::Contacts;
+use metrics::Metrics;
+
+/// What a task is made of. Everything is built before the listener is served.
+pub struct Parts {
+    /// Name of this task, for the store and the logs: unique among all tasks.
+    pub name: String,
+    /// Every limit.
+    pub limits: Limits,
+    /// When audio breaks, and how well runs are anchored.
+    pub timeline: timeline::Settings,
+    /// Who may stream.
+    pub tokens: TokenPolicy,
+    /// The shared state.
+    pub store: Store,
+    /// Where recordings go.
+    pub recorder: Recorder,
+    /// The assist app, if there is one.
+    pub relay: Option<VoiceRelay>,
+    /// Who watches what happens to contacts. Nothing waits for a slow watcher.
+    pub watchers: broadcast::Sender<ContactEvent>,
+}
+
+/// What went wrong so that the shim could not be served at all.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The metrics could not be declared.
+    #[error("the metrics cannot be declared: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// One running shim: everything its sockets share.
+pub(crate) struct Task {
+    pub(crate) name: String,
+    pub(crate) limits: Limits,
+    pub(crate) timeline: timeline::Settings,
+    pub(crate) tokens: TokenPolicy,
+    pub(crate) store: Store,
+    pub(crate) recorder: Recorder,
+    pub(crate) relay: Option<VoiceRelay>,
+    pub(crate) contacts: Contacts,
+    pub(crate) metrics: Metrics,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) draining: watch::Sender<bool>,
+    penalties: Mutex<Penalties>,
+    held_back: Semaphore,
+    started: Instant,
+    busy: watch::Sender<usize>,
+}
+
+impl Task {
+    /// Counts a piece of work that the drain waits for.
+    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
+        self.busy.send_modify(|count| *count += 1);
+        Busy(self.clone())
+    }
+
+    /// Waits as long as failures of this kind have to wait. Above the limit of waiting sockets there is no wait.
+    pub(crate) async fn penalize(&self, who: Who) {
+        let Ok(_place) = self.held_back.try_acquire() else { return };
+        let delay = self.penalties.lock().unwrap_or_else(PoisonError::into_inner).failed(who, self.started.elapsed());
+        let mut draining = self.draining.subscribe();
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            _ = draining.wait_for(|draining| *draining) => {}
+        }
+    }
+
+    /// Whether a presented token may come from this place.
+    pub(crate) fn takes_tokens_from(&self, source: TokenSource) -> bool {
+        self.tokens.sources.contains(&source)
+    }
+}
+
+/// Work that the drain waits for; it is done when this is dropped.
+pub(crate) struct Busy(Arc<Task>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.send_modify(|count| *count -= 1);
+    }
+}
+
+/// Serves the shim until `shutdown` resolves, and then until everything is settled or the drain's deadline has passed.
+///
+/// The drain has named phases: no new streams; live sockets are told to go elsewhere (1012) at the stated rate; sinks
+/// are flushed and the store hears of every end; whatever is left at [`Limits::drain_deadline`] is cut off.
+///
+/// # Errors
+///
+/// [`RunError`] before anything is served.
+pub async fn run(listener: TcpListener, shutdown: impl Future<Output = ()>, parts: Parts) -> Result<(), RunError> {
+    let task = Arc::new(Task {
+        contacts: Contacts::new(limits::as_us(parts.limits.quiet), parts.watchers),
+        metrics: Metrics::new()?,
+        admission: Admission::new(&parts.limits),
+        draining: watch::Sender::new(false),
+        penalties: Mutex::new(Penalties::new(PenaltyRules::default())),
+        held_back: Semaphore::new(parts.limits.penalties_max),
+        started: Instant::now(),
+        busy: watch::Sender::new(0),
+        name: parts.name,
+        limits: parts.limits,
+        timeline: parts.timeline,
+        tokens: parts.tokens,
+        store: parts.store,
+        recorder: parts.recorder,
+        relay: parts.relay,
+    });
+    let sweeper = tokio::spawn(finish::sweep(task.clone()));
+    let server = tokio::spawn(http::serve(task.clone(), listener));
+    shutdown.await;
+    drain(&task).await;
+    sweeper.abort();
+    server.abort();
+    Ok(())
+}
+
+async fn drain(task: &Arc<Task>) {
+    let deadline = tokio::time::Instant::now() + task.limits.drain_deadline;
+    let _ = task.draining.send_replace(true);
+    let streams = task.contacts.streams();
+    info!(phase = "tell", streams = streams.len(), "draining");
+    let settled = async {
+        tell(task, streams).await;
+        info!(phase = "settle", busy = *task.busy.borrow(), "draining");
+        let mut busy = task.busy.subscribe();
+        // The sender lives in the task, so waiting cannot fail.
+        let _ = busy.wait_for(|count| *count == 0).await;
+        info!(phase = "flush", "draining");
+        task.recorder.flushed().await;
+        if let Some(relay) = &task.relay {
+            relay.drained().await;
+        }
+    };
+    if let Ok(()) = tokio::time::timeout_at(deadline, settled).await {
+        info!(phase = "done", "drained");
+    } else {
+        warn!(phase = "cut", busy = *task.busy.borrow(), "the drain's deadline has passed; cutting off");
+    }
+}
+
+/// Tells every live stream to go, at the stated rate, or faster if half of the deadline would not be enough.
+async fn tell(task: &Arc<Task>, streams: Vec<earpiece_core::contact::StreamId>) {
+    let at_rate = Duration::from_secs(1) / task.limits.drain_per_second.max(1);
+    let in_time = task.limits.drain_deadline / 2 / u32::try_from(streams.len()).unwrap_or(u32::MAX).max(1);
+    let pause = at_rate.min(in_time);
+    let mut next = tokio::time::Instant::now();
+    for stream in streams {
+        tokio::time::sleep_until(next).await;
+        next += pause;
+        task.contacts.end(stream, earpiece_core::contact::facts::CloseReason::Drained);
+    }
+}
+
+/// A verifier that accepts these tokens, or everybody when there are none.
+#[must_use]
+pub fn verifier(tokens: Vec<earpiece_core::secret::Secret>) -> Verifier {
+    if tokens.is_empty() { Verifier::open() } else { Verifier::new(tokens) }
+}

@@ -1,0 +1,291 @@
+//! Configuration: every setting of the shim, declared once, and how text becomes values that can be used.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use earpiece_core::access::Verifier;
+use earpiece_core::config::{ConfigFaults, Env, Reader, Setting};
+use earpiece_core::secret::Secret;
+use earpiece_recorder::Settings as RecorderSettings;
+use earpiece_relay::VoiceSettings;
+
+use crate::limits::Limits;
+
+/// Where a token may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TokenSource {
+    /// `authenticationToken` of the init message.
+    Init,
+    /// The `Authorization` header of the upgrade request.
+    Header,
+    /// `token`, `access_token` or `authenticationToken` in the query.
+    Query,
+}
+
+/// Who may stream, and where the token may be.
+#[derive(Debug, Clone)]
+pub struct TokenPolicy {
+    /// Judges tokens.
+    pub verifier: Verifier,
+    /// Where tokens are looked for.
+    pub sources: BTreeSet<TokenSource>,
+}
+
+/// Address to listen on.
+pub const LISTEN: Setting = Setting::new("EARPIECE_LISTEN", "0.0.0.0:8080", "Address of the listener.");
+/// Name of the table.
+pub const TABLE: Setting = Setting::new("EARPIECE_TABLE", "earpiece", "Name of the DynamoDB table.");
+/// Where recordings go.
+pub const RECORDINGS: Setting =
+    Setting::new("EARPIECE_RECORDINGS", "recordings", "Where recordings go: a folder, or s3://bucket/prefix.");
+/// Accepted tokens.
+pub const AUDIO_TOKENS: Setting = Setting::secret(
+    "EARPIECE_AUDIO_TOKENS",
+    "Accepted tokens, separated by commas; several for rotation. None: every caller is accepted.",
+);
+/// Where tokens may come from.
+pub const TOKEN_SOURCES: Setting = Setting::new(
+    "EARPIECE_AUDIO_TOKEN_SOURCES",
+    "init,header,query",
+    "Where a token is looked for: the init message, the Authorization header, the query.",
+);
+/// The assist app's voice address.
+pub const ASSIST_URL: Setting =
+    Setting::secret("EARPIECE_ASSIST_URL", "The assist app's voice socket, ws:// or wss://. None: no relay.");
+/// The assist app's credential.
+pub const ASSIST_AUTHORIZATION: Setting =
+    Setting::secret("EARPIECE_ASSIST_AUTHORIZATION", "Authorization header for the assist app.");
+/// Quiet period.
+pub const QUIET_PERIOD: Setting =
+    Setting::new("EARPIECE_QUIET_PERIOD", "15m", "A contact without an open socket for so long is over.");
+/// Segment length.
+pub const SEGMENT: Setting = Setting::new(
+    "EARPIECE_SEGMENT",
+    "",
+    "How often a segment is written. Default: 5s to a folder (or when 20 kB wait), 60s to S3.",
+);
+/// Ring.
+pub const RING: Setting = Setting::new("EARPIECE_RING", "10s", "Audio kept for a slow sink, per stream and sink.");
+/// Streams per task.
+pub const STREAMS_MAX: Setting = Setting::new("EARPIECE_STREAMS_MAX", "2500", "Live streams on this task.");
+/// Streams per business unit.
+pub const STREAMS_PER_BUSINESS_UNIT_MAX: Setting =
+    Setting::new("EARPIECE_STREAMS_PER_BUSINESS_UNIT_MAX", "2500", "Live streams of one business unit on this task.");
+/// Opens per second.
+pub const OPENS_PER_SECOND_MAX: Setting =
+    Setting::new("EARPIECE_OPENS_PER_SECOND_MAX", "500", "New sockets per second; twice as many may come at once.");
+/// Init deadline.
+pub const INIT_DEADLINE: Setting =
+    Setting::new("EARPIECE_INIT_DEADLINE", "5s", "The init message must be complete within this.");
+/// Init size.
+pub const INIT_BYTES_MAX: Setting = Setting::new("EARPIECE_INIT_BYTES_MAX", "65536", "Size of the init message.");
+/// Frame size.
+pub const FRAME_BYTES_MAX: Setting = Setting::new("EARPIECE_FRAME_BYTES_MAX", "65536", "Size of one audio frame.");
+/// Store deadline.
+pub const STORE_DEADLINE: Setting = Setting::new(
+    "EARPIECE_STORE_DEADLINE",
+    "500ms",
+    "How long CONNECTED waits for the store; then the call is accepted without it.",
+);
+/// Silence.
+pub const SILENCE: Setting = Setting::new("EARPIECE_SILENCE", "2s", "No audio for so long is a hold by silence.");
+/// Ping.
+pub const PING: Setting = Setting::new("EARPIECE_PING", "20s", "An idle peer is pinged after this.");
+/// Dead peer.
+pub const DEAD: Setting = Setting::new("EARPIECE_DEAD", "60s", "A peer without any sign of life for so long is dead.");
+/// Drain deadline.
+pub const DRAIN_DEADLINE: Setting =
+    Setting::new("EARPIECE_DRAIN_DEADLINE", "110s", "After SIGTERM everything is over within this.");
+/// Drain rate.
+pub const DRAIN_PER_SECOND: Setting =
+    Setting::new("EARPIECE_DRAIN_PER_SECOND", "100", "Sockets told to go elsewhere (1012), per second of a drain.");
+/// Log filter.
+pub const LOG: Setting = Setting::new("EARPIECE_LOG", "info", "Log level: error, warn, info, debug or trace.");
+
+/// Every setting, in the order of the README's table.
+pub const ALL: [Setting; 23] = [
+    LISTEN,
+    TABLE,
+    RECORDINGS,
+    AUDIO_TOKENS,
+    TOKEN_SOURCES,
+    ASSIST_URL,
+    ASSIST_AUTHORIZATION,
+    QUIET_PERIOD,
+    SEGMENT,
+    RING,
+    STREAMS_MAX,
+    STREAMS_PER_BUSINESS_UNIT_MAX,
+    OPENS_PER_SECOND_MAX,
+    INIT_DEADLINE,
+    INIT_BYTES_MAX,
+    FRAME_BYTES_MAX,
+    STORE_DEADLINE,
+    SILENCE,
+    PING,
+    DEAD,
+    DRAIN_DEADLINE,
+    DRAIN_PER_SECOND,
+    LOG,
+];
+
+/// The shim's configuration. It can exist only if every setting can be used.
+#[derive(Debug)]
+pub struct Settings {
+    /// Address of the listener.
+    pub listen: SocketAddr,
+    /// Name of the table.
+    pub table: String,
+    /// Where recordings go.
+    pub recordings: String,
+    /// Who may stream.
+    pub tokens: TokenPolicy,
+    /// How recordings are written.
+    pub recorder: RecorderSettings,
+    /// The assist app's voice socket.
+    pub voice: Option<VoiceSettings>,
+    /// Every limit.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Every fault at once, each with the name of its variable.
+    pub fn read<E: Env>(env: &E) -> Result<Self, ConfigFaults> {
+        let mut reader = Reader::new(env);
+        let form = "must be an address such as 0.0.0.0:8080";
+        let listen = reader.value(&LISTEN, form, |text| text.parse().ok());
+        let table = reader.text(&TABLE).unwrap_or_default();
+        let recordings = reader.text(&RECORDINGS).unwrap_or_default();
+        let tokens = tokens(&mut reader);
+        let limits = limits(&mut reader);
+        let recorder = recorder(&mut reader, &limits);
+        let voice = voice(&mut reader, &limits);
+        reader.finish()?;
+        let listen = listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 8080)));
+        Ok(Self { listen, table, recordings, tokens, recorder, voice, limits })
+    }
+}
+
+fn tokens<E: Env>(reader: &mut Reader<'_, E>) -> TokenPolicy {
+    let tokens: Vec<Secret> = reader.list(&AUDIO_TOKENS).into_iter().map(Secret::new).collect();
+    let mut sources = BTreeSet::new();
+    for source in reader.list(&TOKEN_SOURCES) {
+        match source.as_str() {
+            "init" => sources.insert(TokenSource::Init),
+            "header" => sources.insert(TokenSource::Header),
+            "query" => sources.insert(TokenSource::Query),
+            _ => {
+                reader.fault(&TOKEN_SOURCES, "must be a list of init, header and query");
+                false
+            }
+        };
+    }
+    if sources.is_empty() && !tokens.is_empty() {
+        reader.fault(&TOKEN_SOURCES, "must name at least one source when there are tokens");
+    }
+    TokenPolicy { verifier: crate::verifier(tokens), sources }
+}
+
+fn limits<E: Env>(reader: &mut Reader<'_, E>) -> Limits {
+    const MS: Duration = Duration::from_millis(1);
+    const SECOND: Duration = Duration::from_secs(1);
+    const DAY: Duration = Duration::from_hours(24);
+    let mebibyte = 1024 * 1024;
+    let quiet = reader.duration(&QUIET_PERIOD, 100 * MS..=7 * DAY);
+    let limits = Limits {
+        init_deadline: reader.duration(&INIT_DEADLINE, 100 * MS..=60 * SECOND),
+        init_bytes_max: size(reader.count(&INIT_BYTES_MAX, 1024..=mebibyte)),
+        frame_bytes_max: size(reader.count(&FRAME_BYTES_MAX, 160..=mebibyte)),
+        streams_max: size(reader.count(&STREAMS_MAX, 1..=100_000)),
+        streams_per_business_unit_max: size(reader.count(&STREAMS_PER_BUSINESS_UNIT_MAX, 1..=100_000)),
+        opens_per_second_max: count(reader.count(&OPENS_PER_SECOND_MAX, 1..=100_000)),
+        ring: reader.duration(&RING, SECOND..=120 * SECOND),
+        store_deadline: reader.duration(&STORE_DEADLINE, MS..=10 * SECOND),
+        silence: reader.duration(&SILENCE, 250 * MS..=600 * SECOND),
+        ping: reader.duration(&PING, SECOND..=600 * SECOND),
+        dead: reader.duration(&DEAD, 2 * SECOND..=1800 * SECOND),
+        quiet,
+        // Often enough that a contact is finished soon after its quiet period, and not for nothing.
+        sweep: (quiet / 4).clamp(250 * MS, 5 * SECOND),
+        drain_deadline: reader.duration(&DRAIN_DEADLINE, SECOND..=3600 * SECOND),
+        drain_per_second: count(reader.count(&DRAIN_PER_SECOND, 1..=100_000)),
+        ..Limits::default()
+    };
+    if limits.ping >= limits.dead {
+        reader.fault(&DEAD, "must be longer than EARPIECE_PING");
+    }
+    limits
+}
+
+fn recorder<E: Env>(reader: &mut Reader<'_, E>, limits: &Limits) -> RecorderSettings {
+    let is_set = reader.text(&SEGMENT).is_some();
+    let range = Duration::from_millis(100)..=Duration::from_mins(10);
+    let segment = is_set.then(|| reader.duration(&SEGMENT, range));
+    RecorderSettings { segment_ms: segment.map(millis), ring_ms: millis(limits.ring), ..RecorderSettings::default() }
+}
+
+fn voice<E: Env>(reader: &mut Reader<'_, E>, limits: &Limits) -> Option<VoiceSettings> {
+    let url = reader.text(&ASSIST_URL)?;
+    let authorization = reader.text(&ASSIST_AUTHORIZATION).map(Secret::new);
+    let mut voice = VoiceSettings::new(Secret::new(url));
+    voice.authorization = authorization;
+    voice.ring_ms = millis(limits.ring);
+    if let Err(error) = earpiece_relay::VoiceRelay::new(&voice) {
+        reader.fault(&ASSIST_URL, &format!("cannot be used: {error}"));
+    }
+    Some(voice)
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn size(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+fn count(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use earpiece_core::config::{EmptyEnv, Overlay};
+
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_limits() {
+        let settings = Settings::read(&EmptyEnv).expect("defaults can be used");
+        assert_eq!(settings.limits, Limits::default());
+        assert!(settings.tokens.verifier.is_open());
+        assert!(settings.voice.is_none());
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once() {
+        let env = Overlay::over(EmptyEnv)
+            .with(&LISTEN, "here")
+            .with(&PING, "2m")
+            .with(&TOKEN_SOURCES, "init,cookie")
+            .with(&ASSIST_URL, "http://app?token=hunter2");
+        let faults = Settings::read(&env).expect_err("four faults");
+        assert_eq!(faults.lines().len(), 4, "{faults}");
+        assert!(!faults.to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn the_readme_shows_every_setting_with_its_default_and_doc() {
+        let readme = include_str!("../../README.md");
+        for setting in ALL {
+            let default = if setting.default.is_empty() { "–".to_owned() } else { format!("`{}`", setting.default) };
+            let row = format!("| `{}` | {default} | {} |", setting.name, setting.doc);
+            assert!(readme.contains(&row), "the README's settings table lacks:\n{row}");
+        }
+    }
+}

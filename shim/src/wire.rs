@@ -1,0 +1,63 @@
+//! Faults as this wire says them: HTTP statuses before the upgrade, close codes after it. One function each; none logs.
+
+use earpiece_core::contact::facts::CloseReason;
+use earpiece_core::error::Kind;
+use http::StatusCode;
+
+/// The status for a request that does not become a socket.
+pub(crate) const fn status(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::BadInput | Kind::Unsupported => StatusCode::BAD_REQUEST,
+        Kind::Unauthorized => StatusCode::UNAUTHORIZED,
+        Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Kind::TooLate => StatusCode::REQUEST_TIMEOUT,
+        Kind::Overloaded | Kind::Draining | Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Superseded => StatusCode::CONFLICT,
+        Kind::NotFound => StatusCode::NOT_FOUND,
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The close code after an `ERROR`.
+pub(crate) const fn refusal_code(kind: Kind) -> u16 {
+    match kind {
+        Kind::BadInput | Kind::Unauthorized | Kind::TooLate | Kind::Superseded | Kind::NotFound => 1008,
+        Kind::Unsupported => 1003,
+        Kind::TooLarge => 1009,
+        Kind::Draining => 1012,
+        Kind::Overloaded | Kind::Unavailable => 1013,
+        Kind::Internal => 1011,
+    }
+}
+
+/// How a stream that was live is closed by us; `None` where the peer is gone or has closed already.
+pub(crate) const fn goodbye(reason: CloseReason) -> Option<(u16, &'static str)> {
+    match reason {
+        // A normal closure: a peer that tried again would only take the perspective back from the newer socket.
+        CloseReason::Superseded => Some((1000, "a newer handshake took over this perspective")),
+        CloseReason::Drained => Some((1012, "this task is going away; connect again")),
+        CloseReason::PeerViolation => Some((1003, "only binary audio frames are expected after the init message")),
+        CloseReason::TooLarge => Some((1009, "the frame is larger than the limit")),
+        CloseReason::PeerDead => Some((1001, "no sign of life")),
+        CloseReason::Internal => Some((1011, "internal error")),
+        CloseReason::PeerClosed | CloseReason::PeerVanished | CloseReason::TaskLost => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_has_a_code_that_may_be_sent_and_a_reason_that_fits_a_close_frame() {
+        for kind in Kind::ALL {
+            assert!(matches!(refusal_code(kind), 1000..=1003 | 1007..=1014));
+            assert!(status(kind).is_client_error() || status(kind).is_server_error());
+        }
+        for reason in CloseReason::ALL {
+            if let Some((code, text)) = goodbye(reason) {
+                assert!(matches!(code, 1000..=1003 | 1007..=1014) && text.len() <= 123);
+            }
+        }
+    }
+}
