@@ -1,0 +1,381 @@
+//! Every command, flag and help text. Values are checked as far as text alone allows; what they mean together is
+//! judged by the command.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args as Flags, Parser, Subcommand, ValueEnum};
+use earpiece_core::secret::Secret;
+use serde_json::Value;
+
+/// Where `serve` keeps its data unless told otherwise.
+pub(crate) const DATA_DEFAULT: &str = "earpiece-data";
+
+/// Earpiece: the open proxy tunnel between NICE CXone and an agent assist app.
+///
+/// Without a command it runs the demo: a whole call, from CXone's side through the tunnel to an assist app and onto
+/// disk, in this one process.
+#[derive(Parser)]
+#[command(name = "earpiece", version, max_term_width = 100, after_long_help = EXAMPLES, propagate_version = true)]
+pub(crate) struct Args {
+    /// Print one JSON document instead of text for people.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do; without it: demo.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  earpiece                                       watch a call go through
+  earpiece serve --audio-token s3cret            a server on this machine
+  earpiece call --url ws://127.0.0.1:8080/audio --token s3cret --hold close --drop
+  earpiece contacts                              what that server knows
+  earpiece bench streams --streams 200 --seconds 20
+
+Exit codes: 0 it worked, 1 it was tried and failed, 2 wrong usage or configuration.";
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Show a whole call: CXone, tunnel, assist app and recording in one process.
+    Demo(DemoArgs),
+    /// Serve CXone's audio hook on this machine, with its state in a folder.
+    Serve(ServeArgs),
+    /// Place one call, as CXone's media server does, to any endpoint that claims to speak the hook.
+    Call(Box<CallArgs>),
+    /// Measure.
+    Bench(BenchArgs),
+    /// Show what the store and the recordings know.
+    Contacts(ContactsArgs),
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self::Demo(DemoArgs::default())
+    }
+}
+
+/// Show a whole call: CXone, tunnel, assist app and recording in one process.
+///
+/// Starts an embedded DynamoDB in memory, the tunnel, and a small assist app on free ports of this machine, and places
+/// one call with two human voices, one hold and one dropped connection. Everything you see is what really happens on the
+/// sockets. At the end the ledger is compared with what was sent, to the sample.
+#[derive(Flags)]
+#[command(after_long_help = "\
+Examples:
+  earpiece demo
+  earpiece demo --keep                  stay up, and call it yourself from another terminal
+  earpiece demo --json | jq .checks     for machines")]
+pub(crate) struct DemoArgs {
+    /// Stay up after the call, until Ctrl-C.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Where the recording goes. Only the demo's own contact in it is ever replaced.
+    #[arg(long, value_name = "DIR", default_value = DemoArgs::DATA_DEFAULT)]
+    pub(crate) data: PathBuf,
+}
+
+impl DemoArgs {
+    const DATA_DEFAULT: &str = "earpiece-demo";
+}
+
+impl Default for DemoArgs {
+    fn default() -> Self {
+        Self { keep: false, data: PathBuf::from(Self::DATA_DEFAULT) }
+    }
+}
+
+/// Serve CXone's audio hook on this machine, with its state in a folder.
+///
+/// The state is an embedded DynamoDB in DIR/state.db, recordings are in DIR/live and DIR/contacts. It survives kill -9:
+/// start it again on the same folder. When it is ready it prints one line, `listening on ADDRESS`, to standard output;
+/// logs go to standard error. SIGTERM or Ctrl-C drains it: no new calls, live ones are told to connect elsewhere.
+///
+/// Every setting of the README's table works as an environment variable; flags win over them.
+#[derive(Flags)]
+#[command(after_long_help = "\
+Examples:
+  earpiece serve                                        on 127.0.0.1:8080, for everybody
+  earpiece serve --listen 0.0.0.0:8080 --audio-token old --audio-token new
+  earpiece serve --assist-url ws://127.0.0.1:9000/ --quiet-period 30s
+  EARPIECE_AUDIO_TOKENS=s3cret EARPIECE_LOG=debug earpiece serve --listen 127.0.0.1:0")]
+pub(crate) struct ServeArgs {
+    /// Address to listen on; port 0 takes a free one [default: `EARPIECE_LISTEN`, or 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// Folder for state and recordings; made if it is not there.
+    #[arg(long, value_name = "DIR", default_value = DATA_DEFAULT)]
+    pub(crate) data: PathBuf,
+    /// A token that callers may present; several for rotation. Others can see it in the list of processes:
+    /// `EARPIECE_AUDIO_TOKENS` hides it.
+    #[arg(long, value_name = "TOKEN", value_parser = secret)]
+    pub(crate) audio_token: Vec<Secret>,
+    /// The assist app's voice socket, ws:// or wss:// [default: `EARPIECE_ASSIST_URL`, or none]
+    #[arg(long, value_name = "URL", value_parser = secret)]
+    pub(crate) assist_url: Option<Secret>,
+    /// A contact without an open socket for so long is over [default: `EARPIECE_QUIET_PERIOD`, or 15m]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) quiet_period: Option<String>,
+}
+
+/// Place one call, as CXone's media server does, to any endpoint that claims to speak the hook.
+///
+/// Two voices on two sockets in real time: TX, what the agent hears, and RX, the agent. Audio files are raw µ-law, or WAV
+/// with µ-law or 16-bit PCM; 8000 Hz, mono. Without files two human voices that come with this program speak. The report
+/// says for each socket the exact bytes of the answer, how long it took, what was sent and what was not.
+#[derive(Flags)]
+#[command(group = ArgGroup::new("two_voices").args(["tx", "rx"]).multiple(true).conflicts_with("mix"))]
+#[command(after_long_help = "\
+Examples:
+  earpiece call --url ws://127.0.0.1:8080/audio
+  earpiece call --url ws://127.0.0.1:8080/audio --token s3cret --token-in header --hold close --drop
+  earpiece call --url wss://relay.example.com/audio --tx contact.wav --rx agent.wav --bus-no 7 --contact-id 42
+  earpiece call --url ws://127.0.0.1:8080/audio --mix call.wav --perspective-as '[\"MIX\"]' --jitter-ms 15
+
+Ctrl-C hangs up, and the report still comes. Exit code 1 when a leg was refused or broke.")]
+pub(crate) struct CallArgs {
+    /// The audio endpoint, ws:// or wss://.
+    #[arg(long, value_name = "URL", value_parser = secret)]
+    pub(crate) url: Secret,
+    /// The token to present. Others can see it in the list of processes: the variable hides it.
+    #[arg(long, value_name = "TOKEN", value_parser = secret, env = "EARPIECE_CALL_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<Secret>,
+    /// Where the token goes.
+    #[arg(long, value_enum, default_value_t = TokenIn::Init)]
+    pub(crate) token_in: TokenIn,
+    /// What the agent hears: the contact's voice.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tx: Option<PathBuf>,
+    /// The agent's voice.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rx: Option<PathBuf>,
+    /// Both voices in one stream.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mix: Option<PathBuf>,
+    /// The business unit.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) bus_no: u64,
+    /// The contact; another one for every call, unless you want to add to one [default: from the clock]
+    #[arg(long, value_name = "N")]
+    pub(crate) contact_id: Option<u64>,
+    /// How long the voices speak; files that are shorter begin again [default: the longest file]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) seconds: Option<u64>,
+    /// A hold in the middle: the sockets are closed, or stay open and silent.
+    #[arg(long, value_enum)]
+    pub(crate) hold: Option<Hold>,
+    /// How long the hold lasts.
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    pub(crate) hold_ms: u64,
+    /// The first leg's connection is lost after three quarters, and dialled again at once.
+    #[arg(long)]
+    pub(crate) drop: bool,
+    /// Length of a frame [default: 20]
+    #[arg(long, value_name = "N", conflicts_with = "frame_samples", value_parser = clap::value_parser!(u32).range(1..=8000))]
+    pub(crate) frame_ms: Option<u32>,
+    /// Length of a frame in samples, which is bytes [default: 160]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) frame_samples: Option<u32>,
+    /// Frames leave up to this much late.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=60_000))]
+    pub(crate) jitter_ms: u32,
+    /// The streamPerspective to send instead, as JSON; once per leg, in the order TX, RX.
+    #[arg(long, value_name = "JSON", value_parser = perspective)]
+    pub(crate) perspective_as: Vec<Value>,
+    /// A folder for exactly the bytes that were sent, one file per leg.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) save_sent: Option<PathBuf>,
+}
+
+/// Where a token goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenIn {
+    /// In the init message, as CXone does.
+    Init,
+    /// In the Authorization header.
+    Header,
+    /// In the URL's query.
+    Query,
+}
+
+/// How a hold looks on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Hold {
+    /// The sockets are closed, and opened again with the same handshake.
+    Close,
+    /// The sockets stay open, and nothing is sent.
+    Silence,
+}
+
+/// Measure.
+#[derive(Flags)]
+pub(crate) struct BenchArgs {
+    /// What to measure.
+    #[command(subcommand)]
+    pub(crate) what: Bench,
+}
+
+/// What to measure.
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// Many live streams in real time: is every byte accounted for, and what does a stream cost?
+    Streams(StreamsArgs),
+}
+
+/// Many live streams in real time: is every byte accounted for, and what does a stream cost?
+///
+/// Without --url it starts a server of its own (`earpiece serve`, another process) on a temporary folder, and measures
+/// that process: CPU per frame, memory per stream. Sixty seconds of 2000 streams write about 1 GB of recordings there;
+/// TMPDIR says where. The server and the generator share this machine, so its cores are shared as well.
+#[derive(Flags)]
+#[command(after_long_help = "\
+Examples:
+  earpiece bench streams                                       200 streams for 20 seconds
+  earpiece bench streams --streams 2000 --seconds 60           the table of docs/benchmarks.md
+  earpiece bench streams --streams 50 --seconds 10 --url ws://127.0.0.1:8080/audio --token s3cret
+
+Exit code 1 when a byte is not accounted for, or a stream was refused or lost.
+Needs an open file per stream: raise the limit with `ulimit -n`.")]
+pub(crate) struct StreamsArgs {
+    /// How many streams.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub(crate) streams: u32,
+    /// For how long each of them streams once all are open.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) seconds: u32,
+    /// Streams opened per second.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) opens_per_second: u32,
+    /// Samples, which is bytes, in a frame: 160 is 20 ms.
+    #[arg(long, value_name = "N", default_value_t = 160, value_parser = clap::value_parser!(u32).range(8..=8000))]
+    pub(crate) frame_samples: u32,
+    /// A server that runs already. It is measured from outside only; the counts need its /metrics.
+    #[arg(long, value_name = "URL", value_parser = secret)]
+    pub(crate) url: Option<Secret>,
+    /// The token to present.
+    #[arg(long, value_name = "TOKEN", value_parser = secret, env = "EARPIECE_CALL_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<Secret>,
+}
+
+/// Show what the store and the recordings know.
+///
+/// Works beside a running `earpiece serve` (it asks that server's store) and without one (it opens the folder itself).
+#[derive(Flags)]
+#[command(
+    args_conflicts_with_subcommands = false,
+    after_long_help = "\
+Examples:
+  earpiece contacts                                live, unfinished and finished contacts
+  earpiece contacts show 1 42                      one contact, with its ledger
+  earpiece contacts show 1 42 --json | jq .ledger.gaps
+  EARPIECE_RECORDINGS=s3://bucket/calls earpiece contacts --table earpiece     those of a deployment on AWS"
+)]
+pub(crate) struct ContactsArgs {
+    /// The folder of `earpiece serve` or of the demo.
+    #[arg(long, value_name = "DIR", default_value = DATA_DEFAULT, global = true, conflicts_with = "table")]
+    pub(crate) data: PathBuf,
+    /// A DynamoDB table on AWS instead of a folder; recordings are then where `EARPIECE_RECORDINGS` says.
+    #[arg(long, value_name = "NAME", global = true)]
+    pub(crate) table: Option<String>,
+    /// Contacts listed at most.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) limit: u64,
+    /// Look closer.
+    #[command(subcommand)]
+    pub(crate) look: Option<Look>,
+}
+
+/// Look closer.
+#[derive(Subcommand)]
+pub(crate) enum Look {
+    /// One contact: the store's record, and the ledger as a timeline.
+    Show {
+        /// The business unit.
+        #[arg(value_name = "BUS")]
+        bus_no: u64,
+        /// The contact.
+        #[arg(value_name = "CONTACT")]
+        contact_id: u64,
+    },
+}
+
+/// Takes any text and never repeats it.
+#[expect(clippy::unnecessary_wraps, reason = "clap's form of a parser")]
+fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text))
+}
+
+fn perspective(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|_| format!("must be JSON; a word needs its quotes: '\"{text}\"'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use clap::error::ErrorKind;
+    use serde_json::json;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_is_the_demo() {
+        let args = parsed("earpiece --json").expect("arguments");
+        assert!(args.json);
+        let Command::Demo(demo) = args.command.unwrap_or_default() else { panic!("another command") };
+        assert_eq!((demo.keep, demo.data), (false, PathBuf::from("earpiece-demo")));
+    }
+
+    #[test]
+    fn json_is_understood_behind_every_command() {
+        for line in [
+            "earpiece demo --json",
+            "earpiece serve --json",
+            "earpiece call --url ws://h/audio --json",
+            "earpiece bench streams --json",
+            "earpiece contacts --json",
+            "earpiece contacts show 1 2 --json",
+        ] {
+            assert!(parsed(line).is_ok_and(|args| args.json), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_call_takes_one_mixed_stream_or_two_voices() {
+        let both = parsed("earpiece call --url ws://h/audio --mix a.wav --tx b.wav");
+        assert_eq!(both.err().map(|error| error.kind()), Some(ErrorKind::ArgumentConflict));
+        assert!(parsed("earpiece call --url ws://h/audio --tx a.wav --rx b.wav").is_ok());
+        assert!(parsed("earpiece call --url ws://h/audio --frame-ms 20 --frame-samples 160").is_err());
+        assert!(parsed("earpiece call").is_err(), "the URL is needed");
+    }
+
+    #[test]
+    fn a_perspective_is_json_and_the_error_says_how() {
+        let line = ["earpiece", "call", "--url", "ws://h", "--perspective-as", r#"["TX"]"#, "--perspective-as", "1"];
+        let Ok(Args { command: Some(Command::Call(call)), .. }) = Args::try_parse_from(line) else {
+            panic!("not understood")
+        };
+        assert_eq!(call.perspective_as, [json!(["TX"]), json!(1)]);
+        let error = parsed("earpiece call --url ws://h --perspective-as TX").err().expect("no JSON").to_string();
+        assert!(error.contains(r#"'"TX"'"#), "{error}");
+    }
+
+    #[test]
+    fn data_may_stand_before_or_behind_show() {
+        for line in ["earpiece contacts --data d show 1 2", "earpiece contacts show 1 2 --data d"] {
+            let Ok(Args { command: Some(Command::Contacts(contacts)), .. }) = parsed(line) else { panic!("{line}") };
+            assert_eq!(contacts.data, PathBuf::from("d"), "{line}");
+            assert!(matches!(contacts.look, Some(Look::Show { bus_no: 1, contact_id: 2 })));
+        }
+    }
+}
