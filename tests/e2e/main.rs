@@ -1,0 +1,22 @@
+//! End to end: CXone's media server and a reference assist app on either side of the shim, over real sockets.
+//!
+//! | module | what users get |
+//! | --- | --- |
+//! | `calls` | a call is heard, recorded and accounted for to the sample |
+//! | `refusals` | bad input is refused with a reason, and disturbs nobody |
+//! | `tokens` | who may stream |
+//! | `limits` | permits are exact |
+//! | `store_away` | a slow store loses no call |
+//! | `assist` | the assist app hears everything, or is told what it missed |
+//! | `drain` | a task that goes away says so and loses nothing |
+//! | `ministack` | the same store, spoken to by a second DynamoDB |
+
+mod assist;
+mod calls;
+mod drain;
+mod house;
+mod limits;
+mod ministack;
+mod refusals;
+mod store_away;
+mod tokens;

@@ -1,0 +1,142 @@
+//! Bad input is refused with a reason and the right close code, and disturbs nobody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use earpiece_core::protocol::message::CONNECTED;
+use earpiece_core::secret::Secret;
+use earpiece_shim::settings;
+use earpiece_simulator::hostile::{Misbehaviour, Outcome, misbehave};
+use earpiece_simulator::{CallPlan, Step, TokenPlace, place};
+
+use crate::house::{House, PATIENCE, contact, speech};
+
+const TOKEN: &str = "the-right-token";
+
+/// What each misbehaviour is told: a part of the `ERROR` text, and the close code.
+fn expected(kind: Misbehaviour) -> Option<(&'static str, u16)> {
+    match kind {
+        Misbehaviour::BadJson | Misbehaviour::EmptyFrame => Some(("JSON", 1008)),
+        Misbehaviour::BinaryFirst => Some(("the first frame must be text", 1003)),
+        Misbehaviour::InitTooLarge => Some(("larger than 65536 bytes", 1009)),
+        Misbehaviour::SlowInit | Misbehaviour::NoInit => Some(("no complete init message came within", 1008)),
+        Misbehaviour::WrongToken => Some(("the token is not accepted", 1008)),
+        Misbehaviour::MissingContactId | Misbehaviour::NegativeContactId => Some(("`executionInfo.contactId`", 1008)),
+        Misbehaviour::TextAfterInit => Some((CONNECTED, 1003)),
+        Misbehaviour::HugeFrame => Some((CONNECTED, 1009)),
+        // Nothing can be said to these, or there is nothing to say; the legal ones are checked by themselves.
+        Misbehaviour::HalfRequest
+        | Misbehaviour::HalfOpen
+        | Misbehaviour::Deaf
+        | Misbehaviour::FragmentedInit
+        | Misbehaviour::CloseAtOnce
+        | Misbehaviour::RstAtOnce
+        | Misbehaviour::SlowReader => None,
+    }
+}
+
+fn check(kind: Misbehaviour, outcome: &Outcome) {
+    if kind.is_legal() {
+        assert!(outcome.was_connected(), "{kind:?}: {outcome:?}");
+    }
+    let Some((text, close)) = expected(kind) else { return };
+    let answer = outcome.answer.as_deref().unwrap_or_else(|| panic!("{kind:?} got no answer: {outcome:?}"));
+    assert!(answer.contains(text), "{kind:?}: {answer}");
+    assert!(!answer.contains(TOKEN), "{kind:?}: a secret was said");
+    assert_eq!(outcome.close, Some(close), "{kind:?}: {outcome:?}");
+}
+
+async fn guarded() -> House {
+    House::open(&[
+        (settings::AUDIO_TOKENS, TOKEN),
+        (settings::INIT_DEADLINE, "2s"),
+        (settings::PING, "1s"),
+        (settings::DEAD, "3s"),
+    ])
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_misbehaviour_gets_its_reason_and_its_close_code() {
+    let house = guarded().await;
+    let outcomes = Misbehaviour::ALL.into_iter().enumerate().map(|(index, kind)| {
+        let (url, key) = (house.url(), contact(500 + index as u64));
+        async move { (kind, misbehave(&url, kind, Some(&Secret::new(TOKEN)), key, Duration::from_secs(8)).await) }
+    });
+    for (kind, outcome) in futures_util::future::join_all(outcomes).await {
+        check(kind, &outcome.expect("a URL that can be dialled"));
+    }
+    for (reason, at_least) in
+        [("bad_input", 4), ("unsupported", 1), ("too_large", 1), ("too_late", 2), ("unauthorized", 1)]
+    {
+        let name = format!("earpiece_stream_refusals_total{{reason=\"{reason}\"}}");
+        let counted = house.metric(&name).await;
+        assert!(counted >= at_least, "{reason}: {counted}");
+    }
+    for (reason, times) in [("peer_violation", 1), ("too_large", 1)] {
+        let name = format!("earpiece_stream_closes_total{{reason=\"{reason}\"}}");
+        assert_eq!(house.metric(&name).await, times, "{reason}");
+    }
+    assert_eq!(house.metric("earpiece_streams_live").await, 0, "nobody is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_hostile_opens_among_two_hundred_good_calls_cost_the_good_ones_nothing() {
+    let house = Arc::new(guarded().await);
+    let voice = speech(16_000, 9);
+    let good: Vec<_> = (0..200)
+        .map(|contact_id| {
+            let plan = CallPlan::new(house.url(), contact(contact_id))
+                .leg("TX", voice.clone())
+                .token(Secret::new(TOKEN), TokenPlace::Init)
+                .reconnects_max(0)
+                .connect_timeout(PATIENCE)
+                .step(Step::Speak { ms: 4_000 });
+            tokio::spawn(place(plan))
+        })
+        .collect();
+    let hostile: Vec<_> = (0..200)
+        .map(|index| {
+            let kind = Misbehaviour::ALL[index % Misbehaviour::ALL.len()];
+            let url = house.url();
+            tokio::spawn(async move {
+                let key = contact(10_000 + index as u64);
+                (kind, misbehave(&url, kind, Some(&Secret::new(TOKEN)), key, Duration::from_secs(30)).await)
+            })
+        })
+        .collect();
+    for call in good {
+        let report = call.await.expect("no panic").expect("a call");
+        let leg = &report.legs[0];
+        assert_eq!(leg.sockets.len(), 1, "one socket was enough: {:?}", leg.sockets);
+        assert_eq!(leg.sockets[0].answer_text(), Some(CONNECTED));
+        assert_eq!((leg.samples, leg.gaps.len()), (32_000, 0));
+    }
+    let mut hostile_samples = 0;
+    for peer in hostile {
+        let (kind, outcome) = peer.await.expect("no panic");
+        check(kind, &outcome.expect("a URL that can be dialled"));
+        hostile_samples += 1;
+    }
+    assert_eq!(hostile_samples, 200);
+    // Every good call's audio is on disk, to the byte.
+    let recorder = earpiece_recorder::Recorder::open(
+        house.data.path().to_str().expect("a Unicode path"),
+        earpiece_recorder::Settings::default(),
+    )
+    .expect("a recorder");
+    for contact_id in 0..200 {
+        let settled = async {
+            loop {
+                let ledger = recorder.ledger(contact(contact_id)).await.expect("readable");
+                if let Some(ledger) = ledger.filter(|ledger| ledger.streams.iter().all(|facts| facts.closed.is_some()))
+                {
+                    break ledger;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let ledger = tokio::time::timeout(PATIENCE, settled).await.expect("finished in time");
+        assert_eq!((ledger.samples, ledger.gaps.len(), ledger.lost.len()), (32_000, 0, 0), "contact {contact_id}");
+    }
+}

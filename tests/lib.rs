@@ -1,0 +1,1 @@
+//! Nothing lives here: the package is its test binary, `e2e/`.
