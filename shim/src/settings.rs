@@ -63,7 +63,7 @@ pub const QUIET_PERIOD: Setting =
 pub const SEGMENT: Setting = Setting::new(
     "EARPIECE_SEGMENT",
     "",
-    "How often a segment is written. Default: 5s to a folder (or when 20 kB wait), 60s to S3.",
+    "How often a segment is written. Default: 5s to a folder (or when 16 kB wait), 60s to S3.",
 );
 /// Ring.
 pub const RING: Setting = Setting::new("EARPIECE_RING", "10s", "Audio kept for a slow sink, per stream and sink.");

@@ -28,9 +28,9 @@ pub struct Settings {
 impl Settings {
     /// Length of a segment in a folder: 5 s.
     pub const FOLDER_SEGMENT_MS: u32 = 5_000;
-    /// A segment in a folder is cut when so many samples wait, too: 2.5 s of unbroken audio. What waits to be written is
+    /// A segment in a folder is cut when so many samples wait, too: 2 s of unbroken audio. What waits to be written is
     /// most of the memory of a stream, and writing to a folder is cheap.
-    pub const FOLDER_SEGMENT_SAMPLES: u64 = 20_000;
+    pub const FOLDER_SEGMENT_SAMPLES: u64 = 16_000;
     /// Length of a segment on S3, where each costs a request: 60 s.
     pub const S3_SEGMENT_MS: u32 = 60_000;
 
@@ -167,7 +167,7 @@ mod tests {
     fn the_defaults_are_within_their_own_limits() {
         let resolved = Settings::default().resolve(Cadence::FOLDER).expect("valid");
         assert_eq!((resolved.segment_ms, resolved.ring_samples), (5_000, 120_000));
-        assert_eq!(resolved.segment_samples_max, 20_000);
+        assert_eq!(resolved.segment_samples_max, 16_000);
         let asked_for = Settings { segment_ms: Some(60_000), ..Settings::default() };
         assert_eq!(asked_for.resolve(Cadence::FOLDER).expect("valid").segment_samples_max, u64::MAX);
     }
