@@ -17,22 +17,32 @@ use crate::Task;
 use crate::clock::wall_ms;
 use crate::limits::as_ms;
 
-/// How long a task may take to finish a contact before another takes over.
-const LEASE: Duration = Duration::from_mins(2);
+/// How long a task may take to finish a contact before another takes over: longer than the recorder waits for its own
+/// writers.
+const LEASE: Duration = Duration::from_mins(10);
 
 /// Contacts looked at in one sweep.
 const DUE_MAX: usize = 100;
 
-/// How often segments without a contact in the store are looked for, counted in sweeps' time.
+/// How often segments without a contact in the store are looked for.
 const ADOPTION_PERIOD: Duration = Duration::from_mins(10);
+
+/// How long after its start a task looks for the first time.
+const ADOPTION_PAUSE: Duration = Duration::from_secs(5);
+
+/// Contacts looked at in one round: more than can be live on a task, so that the live ones hide no orphan.
+const ADOPTED_MAX: usize = 10_000;
 
 /// Sweeps for as long as the process lives.
 pub(crate) async fn sweep(task: Arc<Task>) {
     let finishers = Arc::new(Semaphore::new(task.limits.finishers_max));
     let at_work = Arc::new(AtWork::default());
-    let mut adopted: Option<tokio::time::Instant> = None;
     loop {
         tokio::time::sleep(task.limits.sweep).await;
+        // What is begun now would only hold up the drain; another task will find it.
+        if *task.draining.borrow() {
+            return;
+        }
         match task.store.due(wall_ms(), DUE_MAX).await {
             Ok(due) => {
                 for record in due {
@@ -51,10 +61,6 @@ pub(crate) async fn sweep(task: Arc<Task>) {
             }
         }
         task.contacts.forget_quiet(wall_ms() * 1000);
-        if adopted.is_none_or(|at| at.elapsed() >= ADOPTION_PERIOD) {
-            adopted = Some(tokio::time::Instant::now());
-            adopt(&task).await;
-        }
     }
 }
 
@@ -128,28 +134,36 @@ async fn write(task: &Task, contact: ContactKey) -> Option<u64> {
     }
 }
 
-/// Finishes what lies in the recordings without a contact that lives in the store: segments that were written while
-/// the store was away until the task died, or that came after their contact was finished.
-async fn adopt(task: &Task) {
-    let orphans = match task.recorder.unfinished(DUE_MAX, task.limits.stale).await {
-        Ok(contacts) => contacts,
-        Err(error) => {
-            warn!(%error, "unfinished recordings cannot be listed");
-            return;
-        }
-    };
-    for contact in orphans {
-        match task.store.contact(&contact, wall_ms()).await {
-            Ok(Some(record)) if record.state != ContactState::Ended => {}
-            Ok(_) => {
-                if let Some(samples) = write(task, contact).await {
-                    info!(%contact, samples, "an orphaned recording was finished");
+/// Finishes, from time to time, what lies in the recordings without a contact that lives in the store: segments that
+/// were written while the store was away until the task died, or that came after their contact was finished.
+pub(crate) async fn adopt(task: Arc<Task>) {
+    loop {
+        tokio::time::sleep(ADOPTION_PAUSE).await;
+        match task.recorder.unfinished(ADOPTED_MAX, task.limits.stale).await {
+            Ok(contacts) => {
+                for contact in contacts {
+                    adopt_one(&task, contact).await;
                 }
             }
-            Err(error) => {
-                task.metrics.store_error("contact");
-                warn!(%contact, %error, "the contact could not be read");
+            Err(error) => warn!(%error, "unfinished recordings cannot be listed"),
+        }
+        tokio::time::sleep(ADOPTION_PERIOD).await;
+    }
+}
+
+async fn adopt_one(task: &Arc<Task>, contact: ContactKey) {
+    match task.store.contact(&contact, wall_ms()).await {
+        Ok(Some(record)) if record.state != ContactState::Ended => {}
+        Ok(_) => {
+            let busy = task.busy();
+            if let Some(samples) = write(task, contact).await {
+                info!(%contact, samples, "an orphaned recording was finished");
             }
+            drop(busy);
+        }
+        Err(error) => {
+            task.metrics.store_error("contact");
+            warn!(%contact, %error, "the contact could not be read");
         }
     }
 }

@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::session::{self, Visitor};
 use crate::settings::TokenSource;
@@ -35,6 +35,12 @@ const TOKEN_PARAMETERS: [&str; 3] = ["token", "access_token", "authenticationTok
 /// hyper's read buffer: enough for a request with a long query and a long token.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 
+/// Places for connections that send their request at once, when all others are taken.
+const HURRIED_MAX: usize = 256;
+
+/// How soon such a connection must have sent its request.
+const HURRIED_DEADLINE: Duration = Duration::from_millis(250);
+
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -43,12 +49,20 @@ type Answer = Response<BoxBody<Bytes, Infallible>>;
 /// Accepts connections for as long as the process lives.
 pub(crate) async fn serve(task: Arc<Task>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(task.limits.connections_max));
+    let hurried = Arc::new(Semaphore::new(HURRIED_MAX));
     loop {
-        // The place first: a connection that nobody can serve stays in the kernel's queue.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        // The place first: a connection that nobody can serve stays in the kernel's queue. When all are taken, by peers
+        // that send no request, there are a few more for whoever sends one at once, as a health check does.
+        let (place, deadline) = match places.clone().try_acquire_owned() {
+            Ok(place) => (place, task.limits.init_deadline),
+            Err(_) => match hurried.clone().acquire_owned().await {
+                Ok(place) => (place, HURRIED_DEADLINE),
+                Err(_) => return,
+            },
+        };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                tokio::spawn(connection(task.clone(), stream, peer, place));
+                tokio::spawn(connection(task.clone(), stream, peer, place, deadline));
             }
             Err(error) => {
                 // Out of file descriptors, or a connection that was gone before it was taken.
@@ -59,8 +73,13 @@ pub(crate) async fn serve(task: Arc<Task>, listener: TcpListener) {
     }
 }
 
-async fn connection(task: Arc<Task>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
-    let header_deadline = task.limits.init_deadline;
+async fn connection(
+    task: Arc<Task>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+    header_deadline: Duration,
+) {
     let service = service_fn(move |request| {
         let task = task.clone();
         async move { Ok::<_, Infallible>(route(&task, request, peer)) }
@@ -82,7 +101,7 @@ fn route(task: &Arc<Task>, mut request: Request<Incoming>, peer: SocketAddr) -> 
     match (request.method(), request.uri().path()) {
         (_, AUDIO_PATH) => audio(task, &mut request, peer).unwrap_or_else(|fault| {
             task.metrics.refused(fault.kind);
-            info!(%peer, kind = fault.kind.label(), reason = %fault.public, "refused before the upgrade");
+            debug!(%peer, kind = fault.kind.label(), reason = %fault.public, "refused before the upgrade");
             refusal(&fault)
         }),
         (&Method::GET, "/healthz") => text(StatusCode::OK, "alive\n"),
@@ -124,13 +143,14 @@ fn audio(task: &Arc<Task>, request: &mut Request<Incoming>, peer: SocketAddr) ->
 fn presented(task: &Task, request: &Request<Incoming>) -> Vec<Secret> {
     let header = task.takes_tokens_from(TokenSource::Header).then(|| request.headers().get(AUTHORIZATION)).flatten();
     let header = header.and_then(|value| value.to_str().ok()).map(Secret::new);
-    let query = task.takes_tokens_from(TokenSource::Query).then(|| token_of(request.uri())).flatten();
+    let query = task.takes_tokens_from(TokenSource::Query).then(|| tokens_of(request.uri())).into_iter().flatten();
     header.into_iter().chain(query).collect()
 }
 
-fn token_of(uri: &Uri) -> Option<Secret> {
-    let mut pairs = url::form_urlencoded::parse(uri.query()?.as_bytes());
-    pairs.find(|(name, _)| TOKEN_PARAMETERS.contains(&name.as_ref())).map(|(_, value)| Secret::new(value))
+fn tokens_of(uri: &Uri) -> Vec<Secret> {
+    let pairs = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let tokens = pairs.filter(|(name, _)| TOKEN_PARAMETERS.contains(&name.as_ref()));
+    tokens.take(TOKEN_PARAMETERS.len()).map(|(_, value)| Secret::new(value)).collect()
 }
 
 fn ready(task: &Task) -> Answer {
@@ -165,9 +185,10 @@ mod tests {
 
     #[test]
     fn a_token_is_found_in_the_query_and_decoded() {
-        let uri: Uri = "/audio?x=1&access_token=a%2Bb%20c".parse().expect("a uri");
-        assert_eq!(token_of(&uri).expect("a token").reveal(), "a+b c");
+        let uri: Uri = "/audio?x=1&access_token=a%2Bb%20c&token=".parse().expect("a uri");
+        let tokens = tokens_of(&uri);
+        assert_eq!(tokens.iter().map(Secret::reveal).collect::<Vec<_>>(), ["a+b c", ""]);
         let none: Uri = "/audio?tokens=1".parse().expect("a uri");
-        assert!(token_of(&none).is_none());
+        assert!(tokens_of(&none).is_empty());
     }
 }

@@ -11,7 +11,7 @@
 //! | `finish` | contacts that are over: recording and ledger |
 //! | `admission`, [`limits`] | who gets in, and every limit |
 //! | [`settings`] | configuration into values that can be used |
-//! | `metrics`, `wire`, `clock` | what is measured, how faults are said, what time it is |
+//! | `metrics`, `wire`, `clock`, `pulse` | what is measured, how faults are said, what time it is, who pings too often |
 //!
 //! What does not live here: what CXone's messages mean and where samples belong (`core`), the table (`store`), how
 //! segments are written (`recorder`) and how the assist app is spoken to (`relay`).
@@ -25,6 +25,7 @@ mod http;
 pub mod limits;
 mod live;
 mod metrics;
+mod pulse;
 pub mod service;
 mod session;
 pub mod settings;
@@ -50,6 +51,9 @@ pub use settings::{Settings, TokenPolicy, TokenSource};
 use admission::Admission;
 use contacts::Contacts;
 use metrics::Metrics;
+
+/// What a drain keeps of its deadline for ending the process.
+const DRAIN_MARGIN_MAX: Duration = Duration::from_secs(3);
 
 /// What a task is made of. Everything is built before the listener is served.
 pub struct Parts {
@@ -105,10 +109,13 @@ impl Task {
         Busy(self.clone())
     }
 
-    /// Waits as long as failures of this kind have to wait. Above the limit of waiting sockets there is no wait.
+    /// Waits as long as failures of this kind have to wait. Above the limit of waiting sockets everyone waits for the
+    /// least time: a verdict never comes at once.
     pub(crate) async fn penalize(&self, who: Who) {
-        let Ok(_place) = self.held_back.try_acquire() else { return };
-        let delay = self.penalties.lock().unwrap_or_else(PoisonError::into_inner).failed(who, self.started.elapsed());
+        let place = self.held_back.try_acquire();
+        let longest = if place.is_ok() { PenaltyRules::default().max } else { PenaltyRules::default().min };
+        let failed = self.penalties.lock().unwrap_or_else(PoisonError::into_inner).failed(who, self.started.elapsed());
+        let delay = failed.min(longest);
         let mut draining = self.draining.subscribe();
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
@@ -134,7 +141,7 @@ impl Drop for Busy {
 /// Serves the shim until `shutdown` resolves, and then until everything is settled or the drain's deadline has passed.
 ///
 /// The drain has named phases: no new streams; live sockets are told to go elsewhere (1012) at the stated rate; sinks
-/// are flushed and the store hears of every end; whatever is left at [`Limits::drain_deadline`] is cut off.
+/// are flushed and the store hears of every end; whatever is left shortly before [`Limits::drain_deadline`] is cut off.
 ///
 /// # Errors
 ///
@@ -158,16 +165,20 @@ pub async fn run(listener: TcpListener, shutdown: impl Future<Output = ()>, part
         relay: parts.relay,
     });
     let sweeper = tokio::spawn(finish::sweep(task.clone()));
+    let adopter = tokio::spawn(finish::adopt(task.clone()));
     let server = tokio::spawn(http::serve(task.clone(), listener));
     shutdown.await;
     drain(&task).await;
     sweeper.abort();
+    adopter.abort();
     server.abort();
     Ok(())
 }
 
 async fn drain(task: &Arc<Task>) {
-    let deadline = tokio::time::Instant::now() + task.limits.drain_deadline;
+    // What is cut off still needs a moment to go.
+    let margin = (task.limits.drain_deadline / 10).min(DRAIN_MARGIN_MAX);
+    let deadline = tokio::time::Instant::now() + task.limits.drain_deadline.saturating_sub(margin);
     let _ = task.draining.send_replace(true);
     let streams = task.contacts.streams();
     info!(phase = "tell", streams = streams.len(), "draining");

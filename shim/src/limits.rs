@@ -17,8 +17,13 @@ pub struct Limits {
     pub streams_per_business_unit_max: usize,
     /// New sockets per second on this task; twice as many may come at once.
     pub opens_per_second_max: u32,
-    /// Sockets that are held back after a wrong token, at once. Above it they are closed without the delay.
+    /// Sockets that are held back after a wrong token, each for as long as its failures ask for. Above it the least delay
+    /// holds for everyone.
     pub penalties_max: usize,
+    /// Control frames (pings, pongs) that a peer may send at once.
+    pub control_frames_max: u32,
+    /// Control frames that a peer may send per second, for longer.
+    pub control_frames_per_second: u32,
     /// HTTP connections that are not (yet) audio sockets.
     pub connections_max: usize,
     /// Audio kept for a slow sink.
@@ -63,6 +68,8 @@ impl Default for Limits {
             streams_per_business_unit_max: 2500,
             opens_per_second_max: 500,
             penalties_max: 1024,
+            control_frames_max: 60,
+            control_frames_per_second: 2,
             connections_max: 4096,
             ring: Duration::from_secs(10),
             store_deadline: Duration::from_millis(500),
@@ -92,6 +99,7 @@ impl Limits {
             silence_us: as_us(self.silence),
             ping_us: as_us(self.ping),
             dead_us: as_us(self.dead),
+            farewell_us: as_us(self.farewell),
         }
     }
 }

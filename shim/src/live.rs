@@ -11,7 +11,8 @@ use earpiece_core::contact::facts::{CloseReason, Closed, StreamFacts};
 use earpiece_core::contact::stream::{Effect, Event, Stream};
 use earpiece_core::contact::timeline::{Arrival, US_PER_SAMPLE};
 use earpiece_core::contact::{ContactKey, state};
-use earpiece_core::protocol::InitMessage;
+use earpiece_core::error::{Fault, Kind};
+use earpiece_core::protocol::{InitMessage, Message as Answer, Perspective};
 use earpiece_recorder::{EventLog, Tap as RecorderTap};
 use earpiece_relay::{Start, Tap as VoiceTap};
 use earpiece_store::{Checkpoint, StreamEnd, StreamError};
@@ -20,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_websockets::{Message, WebSocketStream};
+use tokio_websockets::{CloseCode, Message, WebSocketStream};
 use tracing::{info, warn};
 
 use crate::Task;
@@ -28,6 +29,7 @@ use crate::admission::Permit;
 use crate::claim::{self, Outcome, Wanted};
 use crate::clock::{Clock, wall_ms};
 use crate::limits::{as_ms, as_us};
+use crate::pulse::Pulse;
 use crate::session::{Heard, heard};
 use crate::{socket, wire};
 
@@ -38,6 +40,17 @@ const APP_EVENTS_WAITING_MAX: usize = 64;
 pub(crate) struct Opened {
     pub(crate) wanted: Wanted,
     pub(crate) generation: Option<u64>,
+    /// The claim that goes on, while a slow store has not answered.
+    pub(crate) claim: Option<JoinHandle<Outcome>>,
+}
+
+/// What a live stream holds on this task.
+pub(crate) struct Hold {
+    /// Where the order to end comes from.
+    pub(crate) end: oneshot::Receiver<CloseReason>,
+    pub(crate) permit: Permit,
+    /// Whether `CONNECTED` could be sent.
+    pub(crate) answered: bool,
 }
 
 /// A stream that was answered.
@@ -45,13 +58,12 @@ pub(crate) struct Live {
     task: Arc<Task>,
     clock: Clock,
     machine: Stream,
+    pulse: Pulse,
     facts: StreamFacts,
     recorder: RecorderTap,
     voice: Option<Voice>,
-    end: oneshot::Receiver<CloseReason>,
-    permit: Permit,
-    /// Whether `CONNECTED` could be sent.
-    answered: bool,
+    claim: Option<JoinHandle<Outcome>>,
+    hold: Hold,
     counted_samples: u64,
     counted_frames: u64,
     checkpoint_us: i64,
@@ -64,19 +76,16 @@ struct Voice {
 }
 
 impl Live {
-    #[expect(clippy::too_many_arguments, reason = "everything the handshake settled, handed over once")]
     pub(crate) fn begin(
         task: Arc<Task>,
         clock: Clock,
         machine: Stream,
         opened: Opened,
         init: &InitMessage,
-        end: oneshot::Receiver<CloseReason>,
-        permit: Permit,
-        answered: bool,
+        hold: Hold,
     ) -> Self {
         task.metrics.streams_live.inc();
-        let Opened { wanted, generation } = opened;
+        let Opened { wanted, generation, claim } = opened;
         let recorder = task.recorder.tap(wanted.contact, wanted.stream);
         let facts = StreamFacts {
             contact: wanted.contact,
@@ -106,22 +115,24 @@ impl Live {
                 generation,
                 app_params: init.app_params.to_value(),
                 app_config: init.app_config.to_value(),
+                unknown: init.unknown_value(),
             };
             let keeper = keep_events(task.clone(), facts.contact, recorder.events(), said);
             Voice { tap: relay.open(start, events), events: tokio::spawn(keeper) }
         });
         let now_us = clock.now_us();
         let checkpoint_us = now_us + as_us(task.limits.checkpoint);
+        let pulse = Pulse::new(&task.limits, now_us);
         let mut live = Self {
             task,
             clock,
             machine,
+            pulse,
             facts,
             recorder,
             voice,
-            end,
-            permit,
-            answered,
+            claim,
+            hold,
             counted_samples: 0,
             counted_frames: 0,
             checkpoint_us,
@@ -132,55 +143,79 @@ impl Live {
     }
 
     /// Streams until the socket ends or has to, and settles what is left.
-    pub(crate) async fn run<S>(mut self, mut socket: WebSocketStream<S>, mut claim: Option<JoinHandle<Outcome>>)
+    pub(crate) async fn run<S>(mut self, mut socket: WebSocketStream<S>)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let reason = if self.answered { self.stream(&mut socket, &mut claim).await } else { CloseReason::PeerVanished };
+        let reason = if self.hold.answered { self.stream(&mut socket).await } else { CloseReason::PeerVanished };
         // Boxed: what only the end needs must not weigh on every stream while it lives.
-        Box::pin(self.settle(socket, claim, reason)).await;
+        Box::pin(self.settle(socket, reason)).await;
     }
 
-    async fn stream<S: AsyncRead + AsyncWrite + Unpin>(
-        &mut self,
-        socket: &mut WebSocketStream<S>,
-        claim: &mut Option<JoinHandle<Outcome>>,
-    ) -> CloseReason {
+    async fn stream<S: AsyncRead + AsyncWrite + Unpin>(&mut self, socket: &mut WebSocketStream<S>) -> CloseReason {
         let mut timer = pin!(tokio::time::sleep_until(self.wake()));
+        let mut is_told = false;
         loop {
+            // Orders and time come before the peer: one that sends without a pause must not keep them waiting.
             let effect = tokio::select! {
                 biased;
-                next = socket.next() => match heard(next) {
-                    Heard::Audio(payload) => {
-                        self.audio(&payload);
-                        Effect::None
-                    }
-                    Heard::SignOfLife => self.step(Event::SignOfLife),
-                    Heard::Text(_) => self.step(Event::Text),
-                    Heard::TooLarge => self.step(Event::Ended(CloseReason::TooLarge)),
-                    Heard::Ended(reason) => self.step(Event::Ended(reason)),
-                },
-                reason = &mut self.end => match reason {
-                    Ok(CloseReason::Drained) => self.step(Event::Drain),
-                    Ok(_) => self.step(Event::Superseded),
-                    // The registry never drops a signal unsent while the stream is in it.
-                    Err(_) => self.step(Event::Ended(CloseReason::Internal)),
-                },
+                reason = &mut self.hold.end, if !is_told => {
+                    is_told = true;
+                    self.told(reason.ok())
+                }
                 () = &mut timer => {
                     let effect = self.tick();
                     timer.as_mut().reset(self.wake());
                     effect
                 }
-                outcome = claimed(claim), if claim.is_some() => {
-                    *claim = None;
+                outcome = claimed(&mut self.claim), if self.claim.is_some() => {
+                    self.claim = None;
                     self.late_claim(outcome)
                 }
+                next = socket.next() => self.take(heard(next)),
             };
             match effect {
                 Effect::Close(reason) => return reason,
-                Effect::Ping if socket.send(Message::ping("")).await.is_err() => return CloseReason::PeerVanished,
+                Effect::Ping if !self.send(socket, Message::ping("")).await => return CloseReason::PeerVanished,
+                Effect::Goodbye => {
+                    // What is on its way until the peer has heard it is taken like any other audio.
+                    if !self.send(socket, goodbye(CloseReason::Drained)).await {
+                        return CloseReason::Drained;
+                    }
+                    timer.as_mut().reset(self.wake());
+                }
                 _ => {}
             }
+        }
+    }
+
+    /// Sends a control message; whether the peer took it in time.
+    async fn send<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: &mut WebSocketStream<S>, message: Message) -> bool {
+        matches!(tokio::time::timeout(self.task.limits.farewell, socket.send(message)).await, Ok(Ok(())))
+    }
+
+    fn take(&mut self, heard: Heard) -> Effect {
+        match heard {
+            Heard::Audio(payload) => {
+                self.audio(&payload);
+                Effect::None
+            }
+            Heard::SignOfLife if self.pulse.is_flood(self.clock.now_us()) => {
+                self.step(Event::Ended(CloseReason::ProtocolViolation))
+            }
+            Heard::SignOfLife => self.step(Event::SignOfLife),
+            Heard::Text(_) => self.step(Event::Text),
+            Heard::TooLarge => self.step(Event::Ended(CloseReason::TooLarge)),
+            Heard::Ended(reason) => self.step(Event::Ended(reason)),
+        }
+    }
+
+    fn told(&mut self, reason: Option<CloseReason>) -> Effect {
+        match reason {
+            Some(CloseReason::Drained) => self.step(Event::Drain),
+            Some(_) => self.step(Event::Superseded),
+            // The registry never drops a signal unsent while the stream is in it.
+            None => self.step(Event::Ended(CloseReason::Internal)),
         }
     }
 
@@ -202,7 +237,7 @@ impl Live {
                 self.audible(now_us, silent_us);
                 arrival
             }
-            // Only a closed machine refuses audio, and then the loop is over.
+            // An empty frame is a sign of life and no audio; only a closed machine refuses, and then the loop is over.
             _ => return,
         };
         self.recorder.push(payload);
@@ -287,13 +322,14 @@ impl Live {
     }
 
     /// Says in the store that the stream lives. Beside the stream: a slow store must not hold up a frame.
-    fn checkpoint(&self) {
+    fn checkpoint(&mut self) {
+        if self.facts.generation.is_none() {
+            self.claim_again();
+            return;
+        }
         let task = self.task.clone();
         let (contact, stream, perspective) = (self.facts.contact, self.facts.stream, self.facts.perspective.clone());
         let samples = self.machine.timeline().samples();
-        if self.facts.generation.is_none() {
-            return;
-        }
         tokio::spawn(async move {
             let checkpoint = Checkpoint {
                 contact,
@@ -305,6 +341,8 @@ impl Live {
             };
             match task.store.checkpoint(&checkpoint).await {
                 Ok(()) => {}
+                // Perspectives that nobody documents share one place in the store and never fence each other.
+                Err(StreamError::Superseded { .. }) if matches!(perspective, Perspective::Unknown(_)) => {}
                 Err(StreamError::Superseded { .. }) => task.contacts.end(stream, CloseReason::Superseded),
                 Err(error) => {
                     task.metrics.store_error("checkpoint");
@@ -312,6 +350,19 @@ impl Live {
                 }
             }
         });
+    }
+
+    /// The claim was given up while the store was away: it is begun again for as long as the call lasts.
+    fn claim_again(&mut self) {
+        if self.claim.is_none() {
+            let wanted = Wanted {
+                contact: self.facts.contact,
+                perspective: self.facts.perspective.clone(),
+                stream: self.facts.stream,
+                opened_us: self.facts.opened_us,
+            };
+            self.claim = Some(claim::begin(self.task.clone(), wanted));
+        }
     }
 
     /// The store answered after the call had been accepted without it.
@@ -334,7 +385,7 @@ impl Live {
 
     /// Everything after the last frame, in the order in which nothing gets lost: the place is given back, the app is
     /// told, its last words are kept, the last segment is written, and only then the store hears of the end.
-    async fn settle<S>(mut self, socket: WebSocketStream<S>, claim: Option<JoinHandle<Outcome>>, reason: CloseReason)
+    async fn settle<S>(mut self, socket: WebSocketStream<S>, reason: CloseReason)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -344,7 +395,7 @@ impl Live {
         self.note_facts();
         self.task.metrics.streams_live.dec();
         self.task.metrics.closed(reason);
-        drop(self.permit);
+        drop(self.hold.permit);
         self.facts.closed = Some(Closed { at_us: now_us, reason });
         let samples = self.machine.timeline().samples();
         let closed = What::StreamClosed { stream, perspective: self.facts.perspective.clone(), reason, samples };
@@ -352,25 +403,45 @@ impl Live {
         self.task.contacts.close(contact, stream, now_us);
         info!(%contact, %stream, reason = reason.label(), samples, "stream ended");
 
-        let goodbye = part(socket, reason, self.task.limits.farewell);
+        let (task, mut facts) = (self.task, self.facts);
+        let (voice, recorder, mut claim) = (self.voice, self.recorder, self.claim);
+        let farewell = part(socket, reason, task.limits.farewell);
         let settled = async {
-            if let Some(voice) = self.voice.take() {
-                voice.tap.stop(reason);
+            if let Some(voice) = voice {
+                let mut stopped = voice.tap.stop(reason);
                 // Ends when the relay's task does, which is bounded by its flush time.
                 let _ = voice.events.await;
+                while let Some(lost) = stopped.take_lost() {
+                    task.metrics.lost(lost.reason, lost.samples);
+                    facts.note_lost(lost);
+                }
+            }
+            // The number, if the store has it by now; the last segment does not wait for a store that is away.
+            if let Some(claim) = &mut claim
+                && let Ok(Ok(Outcome::Won(generation))) = tokio::time::timeout(task.limits.store_deadline, claim).await
+            {
+                facts.generation = Some(generation);
             }
             // A writer that panicked took its segment with it; what is missing is named when the contact is finished.
-            let _ = self.recorder.close(&self.facts).await;
-            let is_claimed = match claim {
+            for lost in recorder.close(&facts).await.unwrap_or_default() {
+                task.metrics.lost(lost.reason, lost.samples);
+            }
+            let is_claimed = match claim.filter(|claim| facts.generation.is_none() && !claim.is_finished()) {
                 Some(claim) => matches!(claim.await, Ok(Outcome::Won(_))),
-                None => self.facts.generation.is_some(),
+                None => facts.generation.is_some(),
             };
             if is_claimed {
-                end_stream(&self.task, &self.facts, reason).await;
+                end_stream(&task, &facts, reason).await;
             }
         };
-        tokio::join!(goodbye, settled);
+        tokio::join!(farewell, settled);
     }
+}
+
+/// The close frame of a reason.
+fn goodbye(reason: CloseReason) -> Message {
+    let (code, text) = wire::goodbye(reason).unwrap_or((1000, ""));
+    Message::close(CloseCode::try_from(code).ok(), text)
 }
 
 async fn claimed(claim: &mut Option<JoinHandle<Outcome>>) -> Outcome {
@@ -385,16 +456,16 @@ async fn part<S>(mut socket: WebSocketStream<S>, reason: CloseReason, within: st
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    match wire::goodbye(reason) {
+    match wire::goodbye(reason).filter(|_| reason != CloseReason::Drained) {
         Some(goodbye) => {
-            let text = (reason == CloseReason::PeerViolation || reason == CloseReason::TooLarge).then(|| {
-                let kind = earpiece_core::error::Kind::Unsupported;
-                earpiece_core::protocol::Message::error(&earpiece_core::error::Fault::new(kind, goodbye.1)).to_json()
-            });
+            let is_fault =
+                matches!(reason, CloseReason::PeerViolation | CloseReason::ProtocolViolation | CloseReason::TooLarge);
+            let text = is_fault.then(|| Answer::error(&Fault::new(Kind::Unsupported, goodbye.1)).to_json());
             socket::farewell(socket.into_inner(), text.as_deref(), goodbye, within).await;
         }
         None => {
-            // Answers a close frame with ours; whether it gets there is the peer's affair.
+            // Answers a close frame with ours, or waits for the answer to the one that was sent; whether it gets there is
+            // the peer's affair.
             let _ = tokio::time::timeout(within, socket.close()).await;
         }
     }

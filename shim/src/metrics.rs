@@ -1,13 +1,10 @@
 //! What this task measures, as Prometheus text. Names are in `core::telemetry`; nothing here is touched per frame.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use earpiece_core::contact::facts::{CloseReason, LostReason};
 use earpiece_core::error::Kind;
 use earpiece_core::telemetry as names;
 use earpiece_recorder::Recorder;
 use earpiece_relay::VoiceRelay;
-use prometheus::core::{Atomic, GenericCounter};
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -33,8 +30,12 @@ pub(crate) struct Metrics {
     pub(crate) unknown_perspectives: IntCounter,
     pub(crate) contacts_finished: IntCounter,
     store_errors: IntCounterVec,
-    relay_errors_seen: AtomicU64,
-    recorder_errors_seen: AtomicU64,
+    segments: IntCounter,
+    segments_given_up: IntCounter,
+    segments_unreadable: IntCounter,
+    app_events: IntCounter,
+    app_events_dropped: IntCounterVec,
+    app_frames_ignored: IntCounter,
 }
 
 impl Metrics {
@@ -71,13 +72,18 @@ impl Metrics {
             unknown_perspectives: counter(&registry, names::UNKNOWN_PERSPECTIVES, "Perspectives nobody documents.")?,
             contacts_finished: counter(&registry, names::CONTACTS_FINISHED, "Contacts finished by this task.")?,
             store_errors: counters(&registry, names::STORE_ERRORS, "Store calls that failed.", "operation")?,
-            relay_errors_seen: AtomicU64::new(0),
-            recorder_errors_seen: AtomicU64::new(0),
+            segments: counter(&registry, names::SEGMENTS, "Segments written.")?,
+            segments_given_up: counter(&registry, names::SEGMENTS_GIVEN_UP, "Segments given up.")?,
+            segments_unreadable: counter(&registry, names::SEGMENTS_UNREADABLE, "Segments nobody can read.")?,
+            app_events: counter(&registry, names::APP_EVENTS, "Events from the assist app.")?,
+            app_events_dropped: counters(&registry, names::APP_EVENTS_DROPPED, "Events above a limit.", "sink")?,
+            app_frames_ignored: counter(&registry, names::APP_FRAMES_IGNORED, "Frames that are no JSON object.")?,
             registry,
         };
         for kind in Kind::ALL {
             metrics.refusals.with_label_values(&[kind.label()]);
         }
+        metrics.refusals.with_label_values(&["gone"]);
         for reason in CloseReason::ALL {
             metrics.closes.with_label_values(&[reason.label()]);
         }
@@ -90,6 +96,11 @@ impl Metrics {
     /// Counts a socket that was refused.
     pub(crate) fn refused(&self, kind: Kind) {
         self.refusals.with_label_values(&[kind.label()]).inc();
+    }
+
+    /// Counts a peer that left before its handshake was done.
+    pub(crate) fn gone(&self) {
+        self.refusals.with_label_values(&["gone"]).inc();
     }
 
     /// Counts a stream that ended.
@@ -115,11 +126,19 @@ impl Metrics {
     pub(crate) fn text(&self, recorder: &Recorder, relay: Option<&VoiceRelay>) -> Result<Vec<u8>, prometheus::Error> {
         let written = recorder.counters();
         self.ring("recorder", written.ring_samples());
-        raise(&self.sink_errors.with_label_values(&["recorder"]), &self.recorder_errors_seen, written.write_errors());
+        raise(&self.sink_errors.with_label_values(&["recorder"]), written.write_errors());
+        raise(&self.segments, written.segments());
+        raise(&self.segments_given_up, written.segments_given_up());
+        raise(&self.segments_unreadable, written.segments_unreadable());
+        raise(&self.app_events_dropped.with_label_values(&["recorder"]), written.events_dropped());
         let relayed = relay.map(VoiceRelay::counters);
         self.ring("relay", relayed.map_or(0, |counters| counters.ring_samples.get()));
         let relay_errors = relayed.map_or(0, |counters| counters.connect_failures.get() + counters.disconnects.get());
-        raise(&self.sink_errors.with_label_values(&["relay"]), &self.relay_errors_seen, relay_errors);
+        raise(&self.sink_errors.with_label_values(&["relay"]), relay_errors);
+        raise(&self.app_events, relayed.map_or(0, |counters| counters.events.get()));
+        let dropped = relayed.map_or(0, |counters| counters.events_dropped.get());
+        raise(&self.app_events_dropped.with_label_values(&["relay"]), dropped);
+        raise(&self.app_frames_ignored, relayed.map_or(0, |counters| counters.ignored_frames.get()));
         let mut text = Vec::with_capacity(8 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
@@ -130,10 +149,10 @@ impl Metrics {
     }
 }
 
-/// Brings a counter up to a total that is counted elsewhere.
-fn raise<P: Atomic<T = u64>>(counter: &GenericCounter<P>, seen: &AtomicU64, total: u64) {
-    let before = seen.swap(total, Ordering::AcqRel);
-    counter.inc_by(total.saturating_sub(before));
+/// Brings a counter up to a total that is counted elsewhere. Two scrapes at once may each miss what the other added;
+/// the next one mends it.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {

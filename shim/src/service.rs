@@ -1,6 +1,7 @@
 //! Wiring for programs that serve the shim: logs, parts from settings, signals.
 
 use std::process;
+use std::time::Duration;
 
 use earpiece_core::config::Env;
 use earpiece_core::contact::event::ContactEvent;
@@ -11,8 +12,8 @@ use earpiece_store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
-use tracing::info;
 use tracing::level_filters::LevelFilter;
+use tracing::{info, warn};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -21,6 +22,9 @@ use crate::{Parts, RunError, Settings, settings};
 
 /// Events that a watcher may be behind.
 const WATCHED_EVENTS_MAX: usize = 4096;
+
+/// How long the process may take to go when everything is settled or cut off.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(1);
 
 /// Why the shim could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +119,7 @@ pub fn block_on(settings: Settings) -> Result<(), ServiceError> {
         .enable_all()
         .build()
         .map_err(|source| ServiceError::System { what: "cannot start a runtime", source })?;
-    runtime.block_on(async move {
+    let served = runtime.block_on(async move {
         let shutdown = shutdown_signal()?;
         let store = Store::connect(&settings.table, None).await;
         let parts = parts(&settings, store)?;
@@ -126,7 +130,13 @@ pub fn block_on(settings: Settings) -> Result<(), ServiceError> {
             .local_addr()
             .map_err(|source| ServiceError::System { what: "the listener has no address", source })?;
         info!(%address, task = parts.name, "listening");
+        if parts.tokens.verifier.is_open() {
+            warn!("EARPIECE_AUDIO_TOKENS is not set: every caller is accepted");
+        }
         crate::run(listener, shutdown, parts).await?;
         Ok(())
-    })
+    });
+    // A disk that hangs must not keep the process: what has to be settled was settled by the drain.
+    runtime.shutdown_timeout(SHUTDOWN_MAX);
+    served
 }

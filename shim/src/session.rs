@@ -26,7 +26,8 @@ use crate::Task;
 use crate::admission::Permit;
 use crate::claim::{self, Outcome, Wanted};
 use crate::clock::Clock;
-use crate::live::{Live, Opened};
+use crate::live::{Hold, Live, Opened};
+use crate::pulse::Pulse;
 use crate::settings::TokenSource;
 use crate::{socket, wire};
 
@@ -54,7 +55,7 @@ pub(crate) fn heard(next: Option<Result<tokio_websockets::Message, tokio_websock
         Some(Ok(message)) if message.is_close() => Heard::Ended(CloseReason::PeerClosed),
         Some(Ok(_)) => Heard::SignOfLife,
         Some(Err(tokio_websockets::Error::PayloadTooLong { .. })) => Heard::TooLarge,
-        Some(Err(tokio_websockets::Error::Protocol(_))) => Heard::Ended(CloseReason::PeerViolation),
+        Some(Err(tokio_websockets::Error::Protocol(_))) => Heard::Ended(CloseReason::ProtocolViolation),
         Some(Err(_)) | None => Heard::Ended(CloseReason::PeerVanished),
     }
 }
@@ -68,18 +69,25 @@ where
     let mut door = Door { clock: Clock::set_now(), permit: Some(permit), bus_no: None, task };
     let mut socket = socket::server(io, door.task.limits.init_bytes_max);
     match door.open(&mut socket, &visitor).await {
-        Ok((live, claim)) => {
+        Ok(live) => {
             let task = door.task.clone();
             // Its own task: what the handshake needed is given back before the first frame.
             tokio::spawn(async move {
-                live.run(socket, claim).await;
+                live.run(socket).await;
                 drop(busy);
             });
             debug!(task = task.name, "a handshake is done");
         }
-        Err(Refusal::Fault(fault)) => door.refuse(socket, &visitor, &fault).await,
+        Err(Refusal::Fault(fault)) => {
+            let close = (wire::refusal_code(fault.kind), fault.public.as_ref());
+            door.refuse(socket, &visitor, &fault, close).await;
+        }
+        Err(Refusal::Gone(CloseReason::ProtocolViolation)) => {
+            let fault = Fault::new(Kind::BadInput, wire::PROTOCOL_VIOLATION.1);
+            door.refuse(socket, &visitor, &fault, wire::PROTOCOL_VIOLATION).await;
+        }
         Err(Refusal::Gone(reason)) => {
-            door.task.metrics.refused(Kind::BadInput);
+            door.task.metrics.gone();
             info!(peer = %visitor.address, reason = reason.label(), "a socket went before its handshake");
         }
     }
@@ -110,7 +118,7 @@ impl Door {
         &mut self,
         socket: &mut WebSocketStream<S>,
         visitor: &Visitor,
-    ) -> Result<(Live, Option<tokio::task::JoinHandle<Outcome>>), Refusal> {
+    ) -> Result<Live, Refusal> {
         let now_us = self.clock.now_us();
         let timeline = Timeline::new(self.task.timeline);
         let mut machine = Stream::new(self.task.limits.patience(), timeline, now_us);
@@ -121,7 +129,7 @@ impl Door {
             let _ = machine.step(now_us, Event::Refused(fault.kind));
         })?;
         drop(frame);
-        let (opened, claim) = self.claim(&init).await?;
+        let opened = self.claim(&init).await?;
         machine.step(self.clock.now_us(), Event::Accepted).map_err(|_| Fault::new(Kind::Internal, "internal error"))?;
         let contact = opened.wanted.contact;
         let end = self
@@ -134,14 +142,16 @@ impl Door {
             self.task.contacts.end(opened.wanted.stream, CloseReason::Drained);
         }
         socket.limits_mut().set_max_payload_len(Some(self.task.limits.frame_bytes_max));
-        let answered = socket.send(tokio_websockets::Message::text(CONNECTED)).await;
+        // A peer that takes nothing must not hold its place for ever.
+        let answer = socket.send(tokio_websockets::Message::text(CONNECTED));
+        let answered = matches!(tokio::time::timeout(self.task.limits.farewell, answer).await, Ok(Ok(())));
         self.task.metrics.ack_seconds.observe(complete.elapsed().as_secs_f64());
         self.note_opened(&init, &opened, complete.elapsed());
         let Some(permit) = self.permit.take() else {
             return Err(Fault::new(Kind::Internal, "internal error").into());
         };
-        let live = Live::begin(self.task.clone(), self.clock, machine, opened, &init, end, permit, answered.is_ok());
-        Ok((live, claim))
+        let hold = Hold { end, permit, answered };
+        Ok(Live::begin(self.task.clone(), self.clock, machine, opened, &init, hold))
     }
 
     /// Waits for the init frame, for the deadline, or for the drain: whichever comes first.
@@ -151,6 +161,7 @@ impl Door {
         socket: &mut WebSocketStream<S>,
     ) -> Result<Payload, Refusal> {
         let mut draining = self.task.draining.subscribe();
+        let mut pulse = Pulse::new(&self.task.limits, self.clock.now_us());
         loop {
             let wake = self.clock.instant(machine.wake_us().unwrap_or_default());
             let (event, frame) = tokio::select! {
@@ -158,6 +169,9 @@ impl Door {
                 next = socket.next() => match heard(next) {
                     Heard::Text(payload) => (Event::Text, Some(payload)),
                     Heard::Audio(payload) => (Event::Audio(u32::try_from(payload.len()).unwrap_or(u32::MAX)), None),
+                    Heard::SignOfLife if pulse.is_flood(self.clock.now_us()) => {
+                        (Event::Ended(CloseReason::ProtocolViolation), None)
+                    }
                     Heard::SignOfLife => (Event::SignOfLife, None),
                     Heard::TooLarge => (Event::Refused(Kind::TooLarge), None),
                     Heard::Ended(reason) => (Event::Ended(reason), None),
@@ -168,9 +182,6 @@ impl Door {
             match (machine.step(self.clock.now_us(), event), frame) {
                 (Ok(Effect::Judge), Some(frame)) => return Ok(frame),
                 (Ok(Effect::Refuse(kind)), _) => return Err(self.refusal(kind).into()),
-                (Ok(Effect::Close(CloseReason::PeerViolation)), _) => {
-                    return Err(Fault::new(Kind::BadInput, "the WebSocket protocol was broken").into());
-                }
                 (Ok(Effect::Close(reason)), _) => return Err(Refusal::Gone(reason)),
                 (Ok(_), _) => {}
                 (Err(_), _) => return Err(Fault::new(Kind::Internal, "internal error").into()),
@@ -210,22 +221,22 @@ impl Door {
     }
 
     /// One conditional write, waited for only so long.
-    async fn claim(&self, init: &InitMessage) -> Result<(Opened, Option<tokio::task::JoinHandle<Outcome>>), Fault> {
-        let stream = StreamId::new();
+    async fn claim(&self, init: &InitMessage) -> Result<Opened, Fault> {
         let wanted = Wanted {
             contact: init.execution_info.contact,
             perspective: init.perspective.clone(),
-            stream,
+            stream: StreamId::new(),
             opened_us: self.clock.now_us(),
         };
         let mut claim = claim::begin(self.task.clone(), wanted.clone());
-        match tokio::time::timeout(self.task.limits.store_deadline, &mut claim).await {
-            Ok(Ok(Outcome::Won(generation))) => Ok((Opened { wanted, generation: Some(generation) }, None)),
-            Ok(Ok(Outcome::Superseded)) => Err(Fault::new(Kind::Superseded, SUPERSEDED)),
-            // The store is away, for now or for good: the call goes on without it.
-            Ok(Ok(Outcome::GaveUp) | Err(_)) => Ok((Opened { wanted, generation: None }, None)),
-            Err(_) => Ok((Opened { wanted, generation: None }, Some(claim))),
-        }
+        let (generation, claim) = match tokio::time::timeout(self.task.limits.store_deadline, &mut claim).await {
+            Ok(Ok(Outcome::Won(generation))) => (Some(generation), None),
+            Ok(Ok(Outcome::Superseded)) => return Err(Fault::new(Kind::Superseded, SUPERSEDED)),
+            // The store is away: the call goes on without it, and the claim is begun again later.
+            Ok(Ok(Outcome::GaveUp) | Err(_)) => (None, None),
+            Err(_) => (None, Some(claim)),
+        };
+        Ok(Opened { wanted, generation, claim })
     }
 
     fn note_opened(&self, init: &InitMessage, opened: &Opened, took: Duration) {
@@ -257,6 +268,7 @@ impl Door {
         socket: WebSocketStream<S>,
         visitor: &Visitor,
         fault: &Fault,
+        close: (u16, &str),
     ) {
         // The place is given back before the pause: failures must not take room from good calls.
         drop(self.permit.take());
@@ -266,8 +278,7 @@ impl Door {
             self.task.penalize(Who::new(visitor.address, self.bus_no)).await;
         }
         let answer = Message::error(fault).to_json();
-        let code = wire::refusal_code(fault.kind);
-        socket::farewell(socket.into_inner(), Some(&answer), (code, &fault.public), self.task.limits.farewell).await;
+        socket::farewell(socket.into_inner(), Some(&answer), close, self.task.limits.farewell).await;
     }
 }
 

@@ -9,6 +9,7 @@ use earpiece_core::config::{ConfigFaults, Env, Reader, Setting};
 use earpiece_core::secret::Secret;
 use earpiece_recorder::Settings as RecorderSettings;
 use earpiece_relay::VoiceSettings;
+use tracing::level_filters::LevelFilter;
 
 use crate::limits::Limits;
 
@@ -94,6 +95,12 @@ pub const SILENCE: Setting = Setting::new("EARPIECE_SILENCE", "2s", "No audio fo
 pub const PING: Setting = Setting::new("EARPIECE_PING", "20s", "An idle peer is pinged after this.");
 /// Dead peer.
 pub const DEAD: Setting = Setting::new("EARPIECE_DEAD", "60s", "A peer without any sign of life for so long is dead.");
+/// Lost task.
+pub const STALE: Setting = Setting::new(
+    "EARPIECE_STALE",
+    "3m",
+    "A live stream that its task did not note for so long is lost with its task. Noted three times as often.",
+);
 /// Drain deadline.
 pub const DRAIN_DEADLINE: Setting =
     Setting::new("EARPIECE_DRAIN_DEADLINE", "110s", "After SIGTERM everything is over within this.");
@@ -104,7 +111,7 @@ pub const DRAIN_PER_SECOND: Setting =
 pub const LOG: Setting = Setting::new("EARPIECE_LOG", "info", "Log level: error, warn, info, debug or trace.");
 
 /// Every setting, in the order of the README's table.
-pub const ALL: [Setting; 23] = [
+pub const ALL: [Setting; 24] = [
     LISTEN,
     TABLE,
     RECORDINGS,
@@ -125,6 +132,7 @@ pub const ALL: [Setting; 23] = [
     SILENCE,
     PING,
     DEAD,
+    STALE,
     DRAIN_DEADLINE,
     DRAIN_PER_SECOND,
     LOG,
@@ -162,6 +170,8 @@ impl Settings {
         let table = reader.text(&TABLE).unwrap_or_default();
         let recordings = reader.text(&RECORDINGS).unwrap_or_default();
         let tokens = tokens(&mut reader);
+        let level = "must be error, warn, info, debug, trace or off";
+        reader.value(&LOG, level, |text| text.parse::<LevelFilter>().ok());
         let limits = limits(&mut reader);
         let recorder = recorder(&mut reader, &limits);
         let voice = voice(&mut reader, &limits);
@@ -173,6 +183,9 @@ impl Settings {
 
 fn tokens<E: Env>(reader: &mut Reader<'_, E>) -> TokenPolicy {
     let tokens: Vec<Secret> = reader.list(&AUDIO_TOKENS).into_iter().map(Secret::new).collect();
+    if reader.text(&AUDIO_TOKENS).is_some() && tokens.is_empty() {
+        reader.fault(&AUDIO_TOKENS, "is set, but holds no token");
+    }
     let mut sources = BTreeSet::new();
     for source in reader.list(&TOKEN_SOURCES) {
         match source.as_str() {
@@ -197,6 +210,7 @@ fn limits<E: Env>(reader: &mut Reader<'_, E>) -> Limits {
     const DAY: Duration = Duration::from_hours(24);
     let mebibyte = 1024 * 1024;
     let quiet = reader.duration(&QUIET_PERIOD, 100 * MS..=7 * DAY);
+    let stale = reader.duration(&STALE, SECOND..=3600 * SECOND);
     let limits = Limits {
         init_deadline: reader.duration(&INIT_DEADLINE, 100 * MS..=60 * SECOND),
         init_bytes_max: size(reader.count(&INIT_BYTES_MAX, 1024..=mebibyte)),
@@ -210,6 +224,8 @@ fn limits<E: Env>(reader: &mut Reader<'_, E>) -> Limits {
         ping: reader.duration(&PING, SECOND..=600 * SECOND),
         dead: reader.duration(&DEAD, 2 * SECOND..=1800 * SECOND),
         quiet,
+        stale,
+        checkpoint: stale / 3,
         // Often enough that a contact is finished soon after its quiet period, and not for nothing.
         sweep: (quiet / 4).clamp(250 * MS, 5 * SECOND),
         drain_deadline: reader.duration(&DRAIN_DEADLINE, SECOND..=3600 * SECOND),
@@ -273,9 +289,11 @@ mod tests {
             .with(&LISTEN, "here")
             .with(&PING, "2m")
             .with(&TOKEN_SOURCES, "init,cookie")
-            .with(&ASSIST_URL, "http://app?token=hunter2");
-        let faults = Settings::read(&env).expect_err("four faults");
-        assert_eq!(faults.lines().len(), 4, "{faults}");
+            .with(&ASSIST_URL, "http://app?token=hunter2")
+            .with(&AUDIO_TOKENS, " , ")
+            .with(&LOG, "loud");
+        let faults = Settings::read(&env).expect_err("six faults");
+        assert_eq!(faults.lines().len(), 6, "{faults}");
         assert!(!faults.to_string().contains("hunter2"));
     }
 

@@ -98,6 +98,9 @@ impl AsyncRead for Upgrade {
         let taken = self.early.len().min(buf.remaining());
         buf.put_slice(&self.early[..taken]);
         self.early.advance(taken);
+        if self.early.is_empty() {
+            self.early = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -30,6 +30,9 @@ pub(crate) const fn refusal_code(kind: Kind) -> u16 {
     }
 }
 
+/// How a peer is closed that broke the WebSocket protocol, or flooded it with control frames.
+pub(crate) const PROTOCOL_VIOLATION: (u16, &str) = (1002, "the WebSocket protocol was broken");
+
 /// How a stream that was live is closed by us; `None` where the peer is gone or has closed already.
 pub(crate) const fn goodbye(reason: CloseReason) -> Option<(u16, &'static str)> {
     match reason {
@@ -37,6 +40,7 @@ pub(crate) const fn goodbye(reason: CloseReason) -> Option<(u16, &'static str)> 
         CloseReason::Superseded => Some((1000, "a newer handshake took over this perspective")),
         CloseReason::Drained => Some((1012, "this task is going away; connect again")),
         CloseReason::PeerViolation => Some((1003, "only binary audio frames are expected after the init message")),
+        CloseReason::ProtocolViolation => Some(PROTOCOL_VIOLATION),
         CloseReason::TooLarge => Some((1009, "the frame is larger than the limit")),
         CloseReason::PeerDead => Some((1001, "no sign of life")),
         CloseReason::Internal => Some((1011, "internal error")),

@@ -1,14 +1,11 @@
 //! The assist app hears everything, or is told what it missed; what it says is kept; and it harms nobody.
 
-use std::time::Duration;
-
 use earpiece_core::contact::event::What;
+use earpiece_core::contact::facts::LostReason;
 use earpiece_core::protocol::Perspective;
 use earpiece_core::protocol::message::CONNECTED;
 use earpiece_shim::settings;
-use earpiece_simulator::{
-    AssistApp, AssistSettings, CallPlan, CloseAfter, Faults, HoldBy, Line, PauseAfter, Step, place,
-};
+use earpiece_simulator::{AssistApp, AssistSettings, CallPlan, CloseAfter, Faults, HoldBy, Line, Step, place};
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -79,19 +76,21 @@ async fn an_app_that_breaks_off_is_told_everything_again_from_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_that_does_not_read_loses_its_own_oldest_audio_and_nobody_elses() {
-    let pause_after = Some(PauseAfter { samples: 800, pause: Duration::from_secs(4), times: 1 });
-    let app = app(Vec::new(), Faults { pause_after, ..Faults::default() }).await;
+async fn an_app_that_never_comes_loses_its_own_audio_by_name_and_nobody_elses() {
+    let app = app(Vec::new(), Faults { refuse: true, ..Faults::default() }).await;
     let mut house = House::open(&[(settings::ASSIST_URL, &app.url()), (settings::RING, "1s")]).await;
     let key = contact(3);
-    let slow = CallPlan::new(house.url(), key).leg("TX", speech(9_000, 4)).keep_audio().step(Step::Speak { ms: 3_000 });
-    let report = place(slow).await.expect("a call");
+    let plan = CallPlan::new(house.url(), key).leg("TX", speech(9_000, 4)).keep_audio().step(Step::Speak { ms: 3_000 });
+    let report = place(plan).await.expect("a call");
     let ledger = house.finished(key).await;
     let recording = house.recording(key);
     let wav = earpiece_core::audio::wav::parse(&recording).expect("a WAV file");
     let left: Vec<u8> = wav.data.iter().step_by(2).copied().collect();
     assert_eq!(left, report.legs[0].audio_sent.as_deref().expect("kept"), "the recording has every sample");
-    assert!(ledger.lost.iter().all(|lost| !lost.reason.is_missing_from_recording()));
+    assert!(ledger.lost.iter().all(|lost| lost.reason == LostReason::RelayRingFull));
+    let lost: u64 = ledger.lost.iter().map(|lost| lost.samples).sum();
+    assert_eq!(lost, report.legs[0].samples, "every sample that the app missed is named");
+    assert_eq!(house.metric("earpiece_samples_lost_total{reason=\"relay_ring_full\"}").await, lost);
 }
 
 #[tokio::test(flavor = "multi_thread")]

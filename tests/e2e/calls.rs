@@ -6,6 +6,7 @@ use earpiece_core::contact::facts::CloseReason;
 use earpiece_core::contact::ledger::{Channels, GapReason, Ledger};
 use earpiece_core::protocol::Perspective;
 use earpiece_core::protocol::message::CONNECTED;
+use earpiece_shim::settings;
 use earpiece_simulator::{
     CallPlan, CallReport, Cut, FrameShape, GapCause, HoldBy, InitShape, LegReport, Params, Step, place,
 };
@@ -175,7 +176,7 @@ async fn a_newer_socket_takes_the_perspective_and_the_older_one_can_write_no_mor
     let key = contact(4);
     let mut watch = house.watch();
     let old = tokio::spawn(place(
-        CallPlan::new(house.url(), key).leg("TX", speech(8_000, 7)).reconnects_max(0).step(Step::Speak { ms: 20_000 }),
+        CallPlan::new(house.url(), key).leg("TX", speech(8_000, 7)).reconnects_max(0).step(Step::Speak { ms: 4_000 }),
     ));
     crate::house::wait(&mut watch, |event| matches!(event.what, What::StreamOpened { .. }).then_some(())).await;
     let new = CallPlan::new(house.url(), key).leg("TX", speech(8_000, 8)).step(Step::Speak { ms: 600 });
@@ -186,4 +187,23 @@ async fn a_newer_socket_takes_the_perspective_and_the_older_one_can_write_no_mor
     let ledger = house.finished(key).await;
     let reasons: Vec<_> = ledger.streams.iter().filter_map(|facts| facts.closed).map(|closed| closed.reason).collect();
     assert_eq!(reasons, [CloseReason::Superseded, CloseReason::PeerClosed]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sockets_with_perspectives_that_nobody_documents_live_side_by_side() {
+    let mut house = House::open(&[(settings::STALE, "3s")]).await;
+    let key = contact(5);
+    let plan = CallPlan::new(house.url(), key)
+        .leg("AGENT", speech(8_000, 9))
+        .leg("CUSTOMER", speech(8_000, 10))
+        .reconnects_max(0)
+        .step(Step::Speak { ms: 2_500 });
+    let report = place(plan).await.expect("a call");
+    let ledger = house.finished(key).await;
+    assert_eq!(ledger.streams.len(), 2);
+    for facts in &ledger.streams {
+        assert_eq!(facts.closed.expect("an end").reason, CloseReason::PeerClosed, "its checkpoints did not end it");
+    }
+    let received: u64 = ledger.streams.iter().map(|facts| facts.samples).sum();
+    assert_eq!(received, report.legs.iter().map(|leg| leg.samples).sum::<u64>());
 }

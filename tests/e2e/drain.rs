@@ -5,9 +5,10 @@ use std::time::Duration;
 use earpiece_core::contact::event::What;
 use earpiece_core::contact::facts::CloseReason;
 use earpiece_shim::settings;
-use earpiece_simulator::{CallPlan, Step, place};
+use earpiece_simulator::{CallPlan, Step};
 
 use crate::house::{House, contact, dial, get, speech, wait};
+use crate::store_away::Gate;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_live_socket_hears_1012_and_what_was_said_is_on_disk_when_the_task_has_gone() {
@@ -54,7 +55,8 @@ async fn every_live_socket_hears_1012_and_what_was_said_is_on_disk_when_the_task
         let ledger = recorder.ledger(key).await.expect("readable").expect("a ledger");
         let facts = &ledger.streams[0];
         assert_eq!(facts.closed.expect("an end").reason, CloseReason::Drained);
-        assert!(facts.samples > 0 && ledger.lost.is_empty() && ledger.unwritten.is_empty());
+        assert_eq!(facts.samples, report.legs[0].samples, "what was on its way was taken");
+        assert!(ledger.lost.is_empty() && ledger.unwritten.is_empty());
         let record = house.store.contact(&key, 0).await.expect("a store").expect("a contact");
         assert!(record.streams.values().all(|stream| !stream.open), "the store heard of the end");
     }
@@ -62,15 +64,19 @@ async fn every_live_socket_hears_1012_and_what_was_said_is_on_disk_when_the_task
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_ends_at_its_deadline_whatever_happens() {
-    // The peer never reads, so it never answers the goodbye; the deadline is what ends the wait.
-    let mut house = House::open(&[(settings::DRAIN_DEADLINE, "1s")]).await;
+    // The store never hears of the stream's end, which would be tried for a quarter of an hour.
+    let mut gate = None;
+    let mut house =
+        House::open_with(&[(settings::DRAIN_DEADLINE, "2s")], |endpoint| Gate::before(&endpoint, &mut gate)).await;
+    let gate = gate.expect("made");
     let mut watch = house.watch();
-    let url = house.url();
-    let stuck = tokio::spawn(place(
-        CallPlan::new(url, contact(1)).leg("TX", speech(160, 1)).reconnects_max(50).step(Step::Speak { ms: 60_000 }),
-    ));
+    let plan = CallPlan::new(house.url(), contact(1)).leg("TX", speech(160, 1)).reconnects_max(0);
+    let call = tokio::spawn(dial(plan.step(Step::Speak { ms: 1_000 })));
     wait(&mut watch, |event| matches!(event.what, What::StreamOpened { .. }).then_some(())).await;
+    gate.shut();
     house.signal();
     house.gone().await;
-    stuck.abort();
+    call.await.expect("no panic");
+    let record = house.store.contact(&contact(1), 0).await.expect("a store").expect("a contact");
+    assert!(record.streams.values().all(|stream| stream.open), "the end was still being told when it was cut off");
 }

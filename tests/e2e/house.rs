@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use earpiece_core::config::{EmptyEnv, Overlay, Setting};
@@ -24,13 +25,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// A running shim.
 pub(crate) struct House {
     pub(crate) address: SocketAddr,
-    pub(crate) data: TempDir,
+    pub(crate) data: Arc<TempDir>,
     pub(crate) store: Store,
     watchers: broadcast::Sender<ContactEvent>,
     events: broadcast::Receiver<ContactEvent>,
     shutdown: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
-    _database: Embedded,
+    database: Arc<Embedded>,
 }
 
 impl House {
@@ -42,8 +43,22 @@ impl House {
     /// The same, with something between the shim and its database: `route` gets the database's address and gives the
     /// one to use.
     pub(crate) async fn open_with(set: &[(Setting, &str)], route: impl FnOnce(String) -> String) -> Self {
-        let data = tempfile::tempdir().expect("a temporary folder");
-        let database = Embedded::memory().expect("a database");
+        let data = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+        let database = Arc::new(Embedded::memory().expect("a database"));
+        Self::open_on(set, data, database, route).await
+    }
+
+    /// A second task on the same table and the same recordings.
+    pub(crate) async fn beside(&self, set: &[(Setting, &str)]) -> Self {
+        Self::open_on(set, self.data.clone(), self.database.clone(), |endpoint| endpoint).await
+    }
+
+    async fn open_on(
+        set: &[(Setting, &str)],
+        data: Arc<TempDir>,
+        database: Arc<Embedded>,
+        route: impl FnOnce(String) -> String,
+    ) -> Self {
         let direct = database.store("earpiece-test").await.expect("a table");
         let store = Store::connect_local(&route(database.endpoint()), direct.table());
         let recordings = data.path().to_str().expect("a Unicode path").to_owned();
@@ -63,7 +78,7 @@ impl House {
             };
             earpiece_shim::run(listener, signal, parts).await.expect("a shim that can be served");
         });
-        Self { address, data, store: direct, watchers, events, shutdown: Some(shutdown), running, _database: database }
+        Self { address, data, store: direct, watchers, events, shutdown: Some(shutdown), running, database }
     }
 
     /// Where media servers connect.

@@ -6,9 +6,11 @@
 //! | `refusals` | bad input is refused with a reason, and disturbs nobody |
 //! | `tokens` | who may stream |
 //! | `limits` | permits are exact |
+//! | `tasks` | two tasks on one store: a call goes on where it can |
 //! | `store_away` | a slow store loses no call |
 //! | `assist` | the assist app hears everything, or is told what it missed |
 //! | `drain` | a task that goes away says so and loses nothing |
+//! | `tools` | what `./tests/run` adds to these |
 //! | `ministack` | the same store, spoken to by a second DynamoDB |
 
 mod assist;
@@ -19,4 +21,6 @@ mod limits;
 mod ministack;
 mod refusals;
 mod store_away;
+mod tasks;
 mod tokens;
+mod tools;

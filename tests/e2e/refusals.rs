@@ -9,6 +9,9 @@ use earpiece_shim::settings;
 use earpiece_simulator::hostile::{Misbehaviour, Outcome, misbehave};
 use earpiece_simulator::{CallPlan, Step, TokenPlace, place};
 
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio_websockets::Message;
+
 use crate::house::{House, PATIENCE, contact, speech};
 
 const TOKEN: &str = "the-right-token";
@@ -19,15 +22,16 @@ fn expected(kind: Misbehaviour) -> Option<(&'static str, u16)> {
         Misbehaviour::BadJson | Misbehaviour::EmptyFrame => Some(("JSON", 1008)),
         Misbehaviour::BinaryFirst => Some(("the first frame must be text", 1003)),
         Misbehaviour::InitTooLarge => Some(("larger than 65536 bytes", 1009)),
-        Misbehaviour::SlowInit | Misbehaviour::NoInit => Some(("no complete init message came within", 1008)),
+        Misbehaviour::SlowInit | Misbehaviour::NoInit | Misbehaviour::HalfOpen => {
+            Some(("no complete init message came within", 1008))
+        }
         Misbehaviour::WrongToken => Some(("the token is not accepted", 1008)),
         Misbehaviour::MissingContactId | Misbehaviour::NegativeContactId => Some(("`executionInfo.contactId`", 1008)),
         Misbehaviour::TextAfterInit => Some((CONNECTED, 1003)),
         Misbehaviour::HugeFrame => Some((CONNECTED, 1009)),
+        Misbehaviour::Deaf => Some((CONNECTED, 1001)),
         // Nothing can be said to these, or there is nothing to say; the legal ones are checked by themselves.
         Misbehaviour::HalfRequest
-        | Misbehaviour::HalfOpen
-        | Misbehaviour::Deaf
         | Misbehaviour::FragmentedInit
         | Misbehaviour::CloseAtOnce
         | Misbehaviour::RstAtOnce
@@ -49,9 +53,10 @@ fn check(kind: Misbehaviour, outcome: &Outcome) {
 async fn guarded() -> House {
     House::open(&[
         (settings::AUDIO_TOKENS, TOKEN),
-        (settings::INIT_DEADLINE, "2s"),
-        (settings::PING, "1s"),
-        (settings::DEAD, "3s"),
+        (settings::INIT_DEADLINE, "4s"),
+        (settings::PING, "2s"),
+        (settings::DEAD, "8s"),
+        (settings::QUIET_PERIOD, "10m"),
     ])
     .await
 }
@@ -61,7 +66,7 @@ async fn every_misbehaviour_gets_its_reason_and_its_close_code() {
     let house = guarded().await;
     let outcomes = Misbehaviour::ALL.into_iter().enumerate().map(|(index, kind)| {
         let (url, key) = (house.url(), contact(500 + index as u64));
-        async move { (kind, misbehave(&url, kind, Some(&Secret::new(TOKEN)), key, Duration::from_secs(8)).await) }
+        async move { (kind, misbehave(&url, kind, Some(&Secret::new(TOKEN)), key, Duration::from_secs(20)).await) }
     });
     for (kind, outcome) in futures_util::future::join_all(outcomes).await {
         check(kind, &outcome.expect("a URL that can be dialled"));
@@ -73,7 +78,7 @@ async fn every_misbehaviour_gets_its_reason_and_its_close_code() {
         let counted = house.metric(&name).await;
         assert!(counted >= at_least, "{reason}: {counted}");
     }
-    for (reason, times) in [("peer_violation", 1), ("too_large", 1)] {
+    for (reason, times) in [("peer_violation", 1), ("too_large", 1), ("peer_dead", 1)] {
         let name = format!("earpiece_stream_closes_total{{reason=\"{reason}\"}}");
         assert_eq!(house.metric(&name).await, times, "{reason}");
     }
@@ -133,10 +138,42 @@ async fn two_hundred_hostile_opens_among_two_hundred_good_calls_cost_the_good_on
                 {
                     break ledger;
                 }
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
         let ledger = tokio::time::timeout(PATIENCE, settled).await.expect("finished in time");
-        assert_eq!((ledger.samples, ledger.gaps.len(), ledger.lost.len()), (32_000, 0, 0), "contact {contact_id}");
+        let received: u64 = ledger.streams.iter().map(|facts| facts.samples).sum();
+        let placed: u64 = ledger.pieces.iter().map(|piece| piece.samples).sum();
+        assert_eq!((received, placed, ledger.lost.len()), (32_000, 32_000, 0), "contact {contact_id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_pings_is_ended_and_a_few_are_answered() {
+    let house = House::open(&[]).await;
+    for (pings, is_flood) in [(20, false), (500, true)] {
+        let (mut client, _) = tokio_websockets::ClientBuilder::new()
+            .uri(&house.url())
+            .expect("a URL")
+            .connect()
+            .await
+            .expect("an upgrade");
+        let init = r#"{"executionInfo":{"contactId":7,"busNo":4711},"streamPerspective":"MIX"}"#;
+        client.send(Message::text(init)).await.expect("sent");
+        for _ in 0..pings {
+            // The far end may have hung up before the last one.
+            let _ = client.feed(Message::ping("?")).await;
+        }
+        let _ = client.flush().await;
+        let (mut pongs, mut close) = (0, None);
+        while let Ok(Some(Ok(message))) = tokio::time::timeout(Duration::from_secs(2), client.next()).await {
+            pongs += usize::from(message.is_pong());
+            close = close.or(message.as_close().map(|(code, _)| u16::from(code)));
+        }
+        if is_flood {
+            assert_eq!(close, Some(1002));
+        } else {
+            assert_eq!((pongs, close), (pings, None));
+        }
     }
 }

@@ -12,25 +12,34 @@ use tokio::sync::watch;
 use crate::house::{House, contact, speech, wait};
 
 /// A gate in front of the database: while it is shut, requests wait.
-struct Gate {
+pub(crate) struct Gate {
     open: watch::Sender<bool>,
-    address: SocketAddr,
 }
 
 impl Gate {
-    fn before(endpoint: &str) -> Self {
+    /// Puts a gate before a database, and gives the address to use instead.
+    pub(crate) fn before(endpoint: &str, gate: &mut Option<Self>) -> String {
         let database: SocketAddr = endpoint.trim_start_matches("http://").parse().expect("an address");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("an address");
         let listener = TcpListener::from_std(listener).expect("a listener");
-        let (open, gate) = watch::channel(true);
+        let (open, is_open) = watch::channel(true);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(carry(stream, database, gate.clone()));
+                tokio::spawn(carry(stream, database, is_open.clone()));
             }
         });
-        Self { open, address }
+        *gate = Some(Self { open });
+        format!("http://{address}")
+    }
+
+    pub(crate) fn shut(&self) {
+        self.open.send_replace(false);
+    }
+
+    pub(crate) fn open(&self) {
+        self.open.send_replace(true);
     }
 }
 
@@ -57,16 +66,11 @@ async fn carry(client: TcpStream, database: SocketAddr, mut gate: watch::Receive
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_accepted_without_the_store_and_numbered_when_it_answers() {
     let mut gate = None;
-    let mut house = House::open_with(&[(settings::STORE_DEADLINE, "50ms")], |endpoint| {
-        let made = Gate::before(&endpoint);
-        let address = made.address;
-        gate = Some(made);
-        format!("http://{address}")
-    })
-    .await;
+    let mut house =
+        House::open_with(&[(settings::STORE_DEADLINE, "50ms")], |endpoint| Gate::before(&endpoint, &mut gate)).await;
     let gate = gate.expect("made");
     let key = contact(1);
-    gate.open.send_replace(false);
+    gate.shut();
     let mut events = house.watch();
     let plan = CallPlan::new(house.url(), key).leg("TX", speech(8_000, 1)).keep_audio().step(Step::Speak { ms: 1_000 });
     let report = place(plan).await.expect("a call");
@@ -79,7 +83,7 @@ async fn a_call_is_accepted_without_the_store_and_numbered_when_it_answers() {
     .await;
     assert_eq!(generation, None, "the store had not answered");
     assert!(house.store.contact(&key, 0).await.expect("the store itself").is_none());
-    gate.open.send_replace(true);
+    gate.open();
     let ledger = house.finished(key).await;
     assert!(ledger.streams[0].degraded);
     assert_eq!(ledger.streams[0].generation, Some(1));
@@ -90,16 +94,11 @@ async fn a_call_is_accepted_without_the_store_and_numbered_when_it_answers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_claim_never_pushes_a_newer_socket_aside() {
     let mut gate = None;
-    let mut house = House::open_with(&[(settings::STORE_DEADLINE, "50ms")], |endpoint| {
-        let made = Gate::before(&endpoint);
-        let address = made.address;
-        gate = Some(made);
-        format!("http://{address}")
-    })
-    .await;
+    let mut house =
+        House::open_with(&[(settings::STORE_DEADLINE, "50ms")], |endpoint| Gate::before(&endpoint, &mut gate)).await;
     let gate = gate.expect("made");
     let key = contact(2);
-    gate.open.send_replace(false);
+    gate.shut();
     let mut events = house.watch();
     let old = CallPlan::new(house.url(), key).leg("TX", speech(800, 1)).step(Step::Speak { ms: 100 });
     place(old).await.expect("a call");
@@ -116,11 +115,29 @@ async fn a_late_claim_never_pushes_a_newer_socket_aside() {
     let newer_stream = newer.stream;
     assert_eq!(house.store.claim(&newer).await.expect("claimed").generation, 1);
     wait(&mut events, |event| matches!(event.what, What::StreamClosed { .. }).then_some(())).await;
-    gate.open.send_replace(true);
+    gate.open();
     // The old claim is answered now, and settled before the task goes; the newer socket holds its seat all the while.
     house.signal();
     house.gone().await;
     let record = house.store.contact(&key, 0).await.expect("a store").expect("a contact");
     let stream = record.stream(&earpiece_core::protocol::Perspective::Tx).expect("a stream");
     assert_eq!((stream.stream, stream.generation, stream.open), (newer_stream, 1, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_refuses_connections_loses_no_call_either() {
+    // Nothing listens at this address.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let house = House::open_with(&[], |_| format!("http://{nobody}")).await;
+    let key = contact(3);
+    let plan = CallPlan::new(house.url(), key).leg("TX", speech(1_600, 1)).step(Step::Speak { ms: 400 });
+    let report = place(plan).await.expect("a call");
+    assert_eq!(report.legs[0].sockets[0].answer_text(), Some(CONNECTED));
+    let recorder = earpiece_recorder::Recorder::open(
+        house.data.path().to_str().expect("a Unicode path"),
+        earpiece_recorder::Settings::default(),
+    )
+    .expect("a recorder");
+    let ledger = recorder.ledger(key).await.expect("readable").expect("what was said is on disk");
+    assert!(ledger.streams[0].degraded);
 }

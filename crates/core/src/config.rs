@@ -48,7 +48,9 @@ pub struct ProcessEnv;
 
 impl Env for ProcessEnv {
     fn get(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+        // What is no Unicode is kept, damaged: it will be a fault or a wrong token, and never "not set".
+        let value = std::env::var_os(name)?.to_string_lossy().into_owned();
+        (!value.trim().is_empty()).then_some(value)
     }
 }
 

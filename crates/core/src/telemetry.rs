@@ -6,7 +6,8 @@
 pub const STREAMS_LIVE: &str = "earpiece_streams_live";
 /// Sockets that were answered `CONNECTED`.
 pub const STREAM_OPENS: &str = "earpiece_stream_opens_total";
-/// Sockets that were refused or ended before audio, by `reason` (an [`crate::error::Kind`] label).
+/// Sockets that were refused or ended before audio, by `reason` (an [`crate::error::Kind`] label, or `gone` for a peer
+/// that left by itself).
 pub const STREAM_REFUSALS: &str = "earpiece_stream_refusals_total";
 /// Streams that ended, by `reason` (a [`crate::contact::facts::CloseReason`] label).
 pub const STREAM_CLOSES: &str = "earpiece_stream_closes_total";
@@ -32,3 +33,15 @@ pub const UNKNOWN_PERSPECTIVES: &str = "earpiece_unknown_perspectives_total";
 pub const CONTACTS_FINISHED: &str = "earpiece_contacts_finished_total";
 /// Store calls that failed or were too slow, by `operation`.
 pub const STORE_ERRORS: &str = "earpiece_store_errors_total";
+/// Segments that were written.
+pub const SEGMENTS: &str = "earpiece_segments_total";
+/// Segments that could not be written after all retries.
+pub const SEGMENTS_GIVEN_UP: &str = "earpiece_segments_given_up_total";
+/// Segments that could not be read when their contact was finished.
+pub const SEGMENTS_UNREADABLE: &str = "earpiece_segments_unreadable_total";
+/// Events that the assist app sent.
+pub const APP_EVENTS: &str = "earpiece_app_events_total";
+/// Events of the assist app that were above a limit, by `sink` (which of them dropped it).
+pub const APP_EVENTS_DROPPED: &str = "earpiece_app_events_dropped_total";
+/// Frames from the assist app that are no JSON object.
+pub const APP_FRAMES_IGNORED: &str = "earpiece_app_frames_ignored_total";

@@ -131,6 +131,7 @@ pub(crate) struct Cadence {
 impl Cadence {
     pub(crate) const FOLDER: Self =
         Self { segment_ms: Settings::FOLDER_SEGMENT_MS, segment_samples_max: Settings::FOLDER_SEGMENT_SAMPLES };
+    #[cfg(feature = "s3")]
     pub(crate) const S3: Self = Self { segment_ms: Settings::S3_SEGMENT_MS, segment_samples_max: u64::MAX };
 }
 

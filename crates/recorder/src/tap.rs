@@ -116,9 +116,10 @@ impl Tap {
 
     /// The last cut: what was gathered, with facts that tell how the stream ended. It waits for the segment in the air,
     /// and is written even without samples. What could not be written by then, and what [`Tap::take_lost`] was not asked
-    /// about, is added to the facts. What is returned resolves when it is written or given up; it goes on unattended.
+    /// about, is added to the facts. What is returned resolves to those losses when all is written or given up; it goes on
+    /// unattended.
     #[expect(clippy::must_use_candidate, reason = "it goes on unattended")]
-    pub fn close(mut self, facts: &StreamFacts) -> JoinHandle<()> {
+    pub fn close(mut self, facts: &StreamFacts) -> JoinHandle<Vec<Lost>> {
         let _ = self.is_in_air();
         let flight = self.recorder.writer.flights.begin(self.contact);
         let mut facts = facts.clone();
@@ -135,7 +136,8 @@ impl Tap {
                     self.give_up(&[segment]);
                 }
             }
-            facts.lost.extend(std::iter::from_fn(|| self.ring.losses().take_one()));
+            let late: Vec<Lost> = std::iter::from_fn(|| self.ring.losses().take_one()).collect();
+            facts.lost.extend_from_slice(&late);
             let events = self.events.take_last();
             if let Ok(facts) = serde_json::to_vec(&facts) {
                 let segment = self.segment(facts, events);
@@ -144,6 +146,7 @@ impl Tap {
                 }
             }
             drop(flight);
+            late
         })
     }
 

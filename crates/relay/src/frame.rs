@@ -49,6 +49,8 @@ pub(crate) struct Hello<'a> {
     clock: u64,
     app_params: &'a Value,
     app_config: &'a Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<&'a Value>,
 }
 
 impl std::fmt::Debug for Hello<'_> {
@@ -73,6 +75,7 @@ impl<'a> Say<'a> {
             clock,
             app_params: &start.app_params,
             app_config: &start.app_config,
+            unknown: start.unknown.as_ref(),
         })
     }
 }

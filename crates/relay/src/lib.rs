@@ -36,7 +36,7 @@ use tokio::sync::{mpsc, watch};
 pub use counters::{Counter, Counters};
 pub use settings::{SettingsError, SettingsFault, VoiceSettings};
 pub use stream::Start;
-pub use tap::Tap;
+pub use tap::{Stopped, Tap};
 
 use connect::Target;
 use settings::Limits;

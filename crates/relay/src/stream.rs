@@ -37,6 +37,8 @@ pub struct Start {
     pub app_params: Value,
     /// The configuration from the Agent Assist Hub, forwarded as it is.
     pub app_config: Value,
+    /// Fields of the init message that no document names, if there were any.
+    pub unknown: Option<Value>,
 }
 
 impl fmt::Debug for Start {

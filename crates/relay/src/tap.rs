@@ -74,6 +74,11 @@ impl Shared {
         Next::Nothing { waiting }
     }
 
+    fn take_lost(&self) -> Option<Lost> {
+        let range = self.lock().ring.take_lost()?;
+        Some(Lost { first_sample: range.first_sample, samples: range.samples, reason: LostReason::RelayRingFull })
+    }
+
     /// The connection is gone: until the next one, only a stop is worth waking for.
     pub(crate) fn sleep(&self) {
         self.lock().wake_at = NEVER;
@@ -144,18 +149,34 @@ impl Tap {
     }
 
     /// Takes the oldest loss that was not yet taken; losses that touch are one. Call it until it returns `None`.
-    ///
-    /// What is still undelivered when the stream's task ends is counted in [`crate::Counters::samples_lost`] only.
     pub fn take_lost(&mut self) -> Option<Lost> {
-        let range = self.shared.lock().ring.take_lost()?;
-        Some(Lost { first_sample: range.first_sample, samples: range.samples, reason: LostReason::RelayRingFull })
+        self.shared.take_lost()
     }
 
     /// Ends the stream: what is held is delivered within [`crate::VoiceSettings::flush_ms`], then `stop` is said and the
-    /// socket closed. Returns at once; [`crate::VoiceRelay::drained`] waits.
-    pub fn stop(mut self, reason: CloseReason) {
+    /// socket closed. Returns at once, with what is left to ask; [`crate::VoiceRelay::drained`] waits.
+    #[expect(clippy::must_use_candidate, reason = "who stops may have nothing to ask")]
+    pub fn stop(mut self, reason: CloseReason) -> Stopped {
         // The rest is in `drop`, which also runs when a stream's task is torn down.
         self.stop = reason;
+        Stopped(Arc::clone(&self.shared))
+    }
+}
+
+/// A stream that was stopped: what it could not deliver is known when its task has ended, which is when the channel for
+/// the app's events closes.
+pub struct Stopped(Arc<Shared>);
+
+impl Stopped {
+    /// Takes the oldest loss that was not yet taken, as [`Tap::take_lost`].
+    pub fn take_lost(&mut self) -> Option<Lost> {
+        self.0.take_lost()
+    }
+}
+
+impl fmt::Debug for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stopped").finish_non_exhaustive()
     }
 }
 

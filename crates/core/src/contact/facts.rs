@@ -157,8 +157,10 @@ pub enum CloseReason {
     PeerVanished,
     /// The peer stopped answering pings.
     PeerDead,
-    /// The peer broke the WebSocket protocol or sent text where audio belongs.
+    /// The peer sent text where audio belongs.
     PeerViolation,
+    /// The peer broke the WebSocket protocol.
+    ProtocolViolation,
     /// A frame above the limit.
     TooLarge,
     /// A newer generation took over.
@@ -173,11 +175,12 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, for metrics.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::PeerClosed,
         Self::PeerVanished,
         Self::PeerDead,
         Self::PeerViolation,
+        Self::ProtocolViolation,
         Self::TooLarge,
         Self::Superseded,
         Self::Drained,
@@ -193,6 +196,7 @@ impl CloseReason {
             Self::PeerVanished => "peer_vanished",
             Self::PeerDead => "peer_dead",
             Self::PeerViolation => "peer_violation",
+            Self::ProtocolViolation => "protocol_violation",
             Self::TooLarge => "too_large",
             Self::Superseded => "superseded",
             Self::Drained => "drained",

@@ -500,6 +500,7 @@ const fn gap_reason(closed: Option<CloseReason>) -> GapReason {
             CloseReason::PeerVanished
             | CloseReason::PeerDead
             | CloseReason::PeerViolation
+            | CloseReason::ProtocolViolation
             | CloseReason::TooLarge
             | CloseReason::Superseded,
         ) => GapReason::Dropped,

@@ -3,7 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`key`] | which contact, which stream |
-//! | [`stream`] | one socket: awaiting init → streaming → closed |
+//! | [`stream`] | one socket: awaiting init → streaming → draining → closed |
 //! | [`state`] | one contact: perspectives, generations, fencing, hold, end |
 //! | [`timeline`] | where samples belong in time: runs, anchors, drift |
 //! | [`facts`] | what a stream did, as written with every segment |

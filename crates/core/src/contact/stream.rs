@@ -1,5 +1,8 @@
 //! One socket: awaiting init → streaming → closed. Sans I/O: what happens and when comes in, what to do goes out.
 //!
+//! A stream that drains has been told to go elsewhere and is still heard: what its peer had said before it read our
+//! close belongs to the call.
+//!
 //! The machine knows nothing of tokens or JSON: judging the init message is an effect whose outcome comes back as an
 //! event. Every move that the contract does not allow is an [`IllegalMove`] and changes nothing.
 
@@ -7,7 +10,7 @@ use super::facts::CloseReason;
 use super::timeline::{Arrival, Timeline};
 use crate::error::Kind;
 
-/// When a stream counts as silent, idle or dead. All in microseconds.
+/// When a stream counts as silent, idle, dead or gone. All in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
     /// The init message must be complete by then.
@@ -18,11 +21,19 @@ pub struct Patience {
     pub ping_us: i64,
     /// Nothing at all for so long means the peer is dead.
     pub dead_us: i64,
+    /// A peer that was told to go elsewhere is heard for so long.
+    pub farewell_us: i64,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { init_us: 5_000_000, silence_us: 2_000_000, ping_us: 20_000_000, dead_us: 60_000_000 }
+        Self {
+            init_us: 5_000_000,
+            silence_us: 2_000_000,
+            ping_us: 20_000_000,
+            dead_us: 60_000_000,
+            farewell_us: 2_000_000,
+        }
     }
 }
 
@@ -35,7 +46,7 @@ pub enum Event {
     Accepted,
     /// The init message was judged, and refused.
     Refused(Kind),
-    /// A binary frame with so many samples came.
+    /// A binary frame with so many samples came. One without any is a sign of life and no more.
     Audio(u32),
     /// A ping, a pong or anything else that shows life came.
     SignOfLife,
@@ -73,6 +84,8 @@ pub enum Effect {
     Silent,
     /// Send a ping.
     Ping,
+    /// Say 1012, and go on taking what the peer had under way.
+    Goodbye,
     /// The stream is over: close the socket if it still stands.
     Close(CloseReason),
 }
@@ -92,6 +105,7 @@ enum State {
     AwaitingInit { since_us: i64 },
     Judging,
     Streaming,
+    Draining { since_us: i64 },
     Closed,
 }
 
@@ -101,6 +115,7 @@ impl State {
             Self::AwaitingInit { .. } => "awaiting init",
             Self::Judging => "judging the init message",
             Self::Streaming => "streaming",
+            Self::Draining { .. } => "draining",
             Self::Closed => "closed",
         }
     }
@@ -145,6 +160,7 @@ impl Stream {
         match self.state {
             State::AwaitingInit { since_us } => Some(since_us + self.patience.init_us),
             State::Judging | State::Closed => None,
+            State::Draining { since_us } => Some(since_us + self.patience.farewell_us),
             State::Streaming => {
                 let life = if self.pinged { self.patience.dead_us } else { self.patience.ping_us };
                 let life_us = self.heard_us + life;
@@ -160,15 +176,27 @@ impl Stream {
     /// [`IllegalMove`] when the event has no place in the current state. Nothing changes then.
     pub fn step(&mut self, now_us: i64, event: Event) -> Result<Effect, IllegalMove> {
         match (self.state, event) {
-            (State::Streaming, Event::Audio(samples)) => Ok(self.audio(now_us, samples)),
-            (State::Streaming, Event::SignOfLife) => {
+            // An empty frame would hide a silence: nothing was said in it.
+            (State::Streaming | State::Draining { .. }, Event::SignOfLife | Event::Audio(0)) => {
                 self.heard(now_us);
                 Ok(Effect::None)
             }
+            (State::Streaming | State::Draining { .. }, Event::Audio(samples)) => Ok(self.audio(now_us, samples)),
             (State::Streaming, Event::Tick) => Ok(self.tick(now_us)),
             (State::Streaming, Event::Text) => Ok(self.close(CloseReason::PeerViolation)),
-            (State::Streaming | State::Judging, Event::Superseded) => Ok(self.close(CloseReason::Superseded)),
-            (State::Streaming, Event::Drain) => Ok(self.close(CloseReason::Drained)),
+            (State::Streaming | State::Judging | State::Draining { .. }, Event::Superseded) => {
+                Ok(self.close(CloseReason::Superseded))
+            }
+            (State::Streaming, Event::Drain) => {
+                self.state = State::Draining { since_us: now_us };
+                Ok(Effect::Goodbye)
+            }
+            (State::Draining { since_us }, Event::Tick) if now_us >= since_us + self.patience.farewell_us => {
+                Ok(self.close(CloseReason::Drained))
+            }
+            (State::Draining { .. }, Event::Tick | Event::Text | Event::Drain) => Ok(Effect::None),
+            // However the socket ends now, it ends because we asked for it.
+            (State::Draining { .. }, Event::Ended(_)) => Ok(self.close(CloseReason::Drained)),
             (State::AwaitingInit { .. }, Event::Text) => {
                 self.state = State::Judging;
                 Ok(Effect::Judge)
@@ -281,11 +309,19 @@ mod tests {
         stream
     }
 
-    const EVERY_EVENT: [Event; 9] = [
+    fn draining() -> Stream {
+        let mut stream = streaming();
+        assert_eq!(stream.step(1, Event::Audio(160)), Ok(Effect::Audio(Arrival::First)));
+        assert_eq!(stream.step(SECOND_US, Event::Drain), Ok(Effect::Goodbye));
+        stream
+    }
+
+    const EVERY_EVENT: [Event; 10] = [
         Event::Text,
         Event::Accepted,
         Event::Refused(Kind::Unauthorized),
         Event::Audio(160),
+        Event::Audio(0),
         Event::SignOfLife,
         Event::Tick,
         Event::Superseded,
@@ -305,8 +341,9 @@ mod tests {
             EVERY_EVENT.into_iter().filter(illegal).collect()
         };
         assert_eq!(illegal_while(&stream()), [Event::Accepted, Event::Superseded]);
-        assert_eq!(illegal_while(&judging()), [Event::Text, Event::Audio(160)]);
+        assert_eq!(illegal_while(&judging()), [Event::Text, Event::Audio(160), Event::Audio(0)]);
         assert_eq!(illegal_while(&streaming()), [Event::Accepted, Event::Refused(Kind::Unauthorized)]);
+        assert_eq!(illegal_while(&draining()), [Event::Accepted, Event::Refused(Kind::Unauthorized)]);
         assert_eq!(illegal_while(&closed()), EVERY_EVENT);
     }
 
@@ -326,6 +363,51 @@ mod tests {
     #[test]
     fn text_after_init_breaks_the_protocol() {
         assert_eq!(streaming().step(1, Event::Text), Ok(Effect::Close(CloseReason::PeerViolation)));
+    }
+
+    #[test]
+    fn a_draining_stream_is_heard_until_the_farewell_is_over() {
+        let mut stream = draining();
+        assert_eq!(stream.wake_us(), Some(3 * SECOND_US));
+        assert_eq!(
+            stream.step(SECOND_US + 20_000, Event::Audio(160)),
+            Ok(Effect::Audio(Arrival::Breaks { silent_us: 999_999 }))
+        );
+        for event in [Event::Text, Event::SignOfLife, Event::Audio(0), Event::Drain, Event::Tick] {
+            assert_eq!(stream.step(3 * SECOND_US - 1, event), Ok(Effect::None), "{event:?}");
+        }
+        assert_eq!(stream.wake_us(), Some(3 * SECOND_US), "a second drain does not begin it anew");
+        assert_eq!(stream.timeline().samples(), 320);
+        assert_eq!(stream.step(3 * SECOND_US, Event::Tick), Ok(Effect::Close(CloseReason::Drained)));
+        assert_eq!(stream.wake_us(), None);
+    }
+
+    #[test]
+    fn audio_after_a_silence_is_audible_while_draining_too() {
+        let mut stream = streaming();
+        assert_eq!(stream.step(2 * SECOND_US, Event::Tick), Ok(Effect::Silent));
+        assert_eq!(stream.step(3 * SECOND_US, Event::Drain), Ok(Effect::Goodbye));
+        let audible = Effect::Audible { arrival: Arrival::First, silent_us: 4 * SECOND_US };
+        assert_eq!(stream.step(4 * SECOND_US, Event::Audio(160)), Ok(audible));
+    }
+
+    #[test]
+    fn a_draining_stream_ends_as_drained_unless_it_is_superseded() {
+        for ended in CloseReason::ALL {
+            assert_eq!(draining().step(2 * SECOND_US, Event::Ended(ended)), Ok(Effect::Close(CloseReason::Drained)));
+        }
+        let superseded = draining().step(2 * SECOND_US, Event::Superseded);
+        assert_eq!(superseded, Ok(Effect::Close(CloseReason::Superseded)));
+    }
+
+    #[test]
+    fn empty_frames_are_a_sign_of_life_and_do_not_hide_a_silence() {
+        let mut stream = streaming();
+        assert_eq!(stream.step(20_000, Event::Audio(160)), Ok(Effect::Audio(Arrival::First)));
+        assert_eq!(stream.step(2 * SECOND_US, Event::Audio(0)), Ok(Effect::None));
+        assert_eq!(stream.timeline().frames(), 1);
+        assert_eq!(stream.step(20_000 + 2 * SECOND_US, Event::Tick), Ok(Effect::Silent));
+        assert_eq!(stream.wake_us(), Some(22 * SECOND_US), "it was alive at 2 s");
     }
 
     #[test]

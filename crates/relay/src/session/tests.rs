@@ -37,6 +37,7 @@ fn start() -> Start {
         generation: Some(1),
         app_params: json!({}),
         app_config: json!({}),
+        unknown: None,
     }
 }
 

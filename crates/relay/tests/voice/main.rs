@@ -42,6 +42,7 @@ fn start(stream: StreamId) -> Start {
         generation: Some(1),
         app_params: json!({"language": "en"}),
         app_config: json!("plain"),
+        unknown: Some(json!({"new": 1})),
     }
 }
 
@@ -86,7 +87,7 @@ async fn the_first_frame_is_start_exactly_as_documented() {
     let expected = |generation: &str, position: u64| {
         let stream = serde_json::to_string(&stream).unwrap();
         format!(
-            r#"{{"type":"start","version":1,"contact":{{"busNo":1,"contactId":2}},"streamId":{stream},"perspective":"TX","generation":{generation},"encoding":"audio/x-mulaw","rate":8000,"channels":1,"position":{position},"clock":{position},"appParams":{{"language":"en"}},"appConfig":"plain"}}"#
+            r#"{{"type":"start","version":1,"contact":{{"busNo":1,"contactId":2}},"streamId":{stream},"perspective":"TX","generation":{generation},"encoding":"audio/x-mulaw","rate":8000,"channels":1,"position":{position},"clock":{position},"appParams":{{"language":"en"}},"appConfig":"plain","unknown":{{"new":1}}}}"#
         )
     };
     assert_eq!(peer.text().await, expected("null", 0));
@@ -291,11 +292,13 @@ async fn a_stream_that_stops_while_the_app_is_away_tries_until_its_flush_time_is
     counted(&relay.counters().connect_failures, 1).await;
     let before = relay.counters().connect_failures.get();
     let since = Instant::now();
-    tap.stop(CloseReason::Drained);
+    let mut stopped = tap.stop(CloseReason::Drained);
     drained(&relay).await;
     assert!(since.elapsed() >= Duration::from_millis(200));
     assert!(relay.counters().connect_failures.get() > before, "it went on trying");
     assert_eq!(relay.counters().samples_lost.get(), 1_000);
+    let lost = stopped.take_lost().expect("named");
+    assert_eq!((lost.first_sample, lost.samples, stopped.take_lost()), (0, 1_000, None));
     assert_eq!(relay.counters().ring_samples.get(), 0);
 }
 

@@ -122,6 +122,22 @@ impl InitMessage {
         u64::try_from(unknown).unwrap_or(u64::MAX)
     }
 
+    /// The unknown fields of all levels, to forward: those of the two inner objects under their names. `None` where there
+    /// are none. A token of a type that could not be read is not among them.
+    #[must_use]
+    pub fn unknown_value(&self) -> Option<Value> {
+        let mut unknown = self.unknown.reveal().clone();
+        unknown.retain(|name, _| !name.eq_ignore_ascii_case("authenticationToken"));
+        let telemetry = self.telemetry.as_ref().map(|telemetry| telemetry.unknown.reveal());
+        let inner = [("executionInfo", Some(self.execution_info.unknown.reveal())), ("systemTelemetryData", telemetry)];
+        for (name, fields) in inner {
+            if let Some(fields) = fields.filter(|fields| !fields.is_empty()) {
+                unknown.insert(name.to_owned(), Value::Object(fields.clone()));
+            }
+        }
+        (!unknown.is_empty()).then_some(Value::Object(unknown))
+    }
+
     /// `systemTelemetryData` for the ledger.
     #[must_use]
     pub fn telemetry_value(&self) -> Option<Value> {

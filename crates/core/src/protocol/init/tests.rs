@@ -337,3 +337,18 @@ proptest! {
         prop_assert_eq!(InitMessage::parse(message.to_json().as_bytes()).unwrap(), message);
     }
 }
+
+#[test]
+fn unknown_fields_of_all_levels_are_forwarded_but_never_a_token() {
+    let frame = json!({
+        "executionInfo": {"contactId": 1, "busNo": 2, "tier": "gold"},
+        "systemTelemetryData": {"region": "na1"},
+        "authenticationToken": {"odd": "hunter2"},
+        "skill": 7,
+    });
+    let init = InitMessage::from_value(frame).expect("an init message");
+    let expected = json!({"skill": 7, "executionInfo": {"tier": "gold"}, "systemTelemetryData": {"region": "na1"}});
+    assert_eq!(init.unknown_value(), Some(expected));
+    let plain = InitMessage::from_value(json!({"executionInfo": {"contactId": 1, "busNo": 2}})).expect("one");
+    assert_eq!(plain.unknown_value(), None);
+}
