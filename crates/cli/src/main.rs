@@ -31,12 +31,17 @@ mod trouble;
 mod voice;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
+use tokio::runtime::Runtime;
 
 use crate::args::{Args, Command};
 use crate::stage::Stage;
 use crate::trouble::Trouble;
+
+/// How long a write that hangs, or a task that nobody waits for, may keep the process from ending.
+const END: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -45,7 +50,7 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(|error| Trouble::failed(format!("no runtime could be started: {error}")))
-        .and_then(|runtime| runtime.block_on(carry_out(args.command.unwrap_or_default(), &stage)));
+        .and_then(|runtime| to_the_end(runtime, carry_out(args.command.unwrap_or_default(), &stage)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(trouble) => {
@@ -55,6 +60,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs the work, and then does not wait for what it has left behind.
+fn to_the_end<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_timeout(END);
+    outcome
+}
+
 async fn carry_out(command: Command, stage: &Stage) -> Result<(), Trouble> {
     match command {
         Command::Demo(args) => demo::run(&args, stage).await,
@@ -62,5 +74,31 @@ async fn carry_out(command: Command, stage: &Stage) -> Result<(), Trouble> {
         Command::Call(args) => call::run(&args, stage).await,
         Command::Bench(args) => bench::run(&args, stage).await,
         Command::Contacts(args) => contacts::run(&args, stage).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_write_that_hangs_does_not_keep_the_process_from_ending() {
+        let runtime = Runtime::new().expect("a runtime");
+        let (release, hangs) = mpsc::channel::<()>();
+        let began = Instant::now();
+        to_the_end(runtime, async move {
+            let (hanging, hung) = tokio::sync::oneshot::channel();
+            tokio::task::spawn_blocking(move || {
+                let _ = hanging.send(());
+                // Bounded, so that a defect fails this test and does not hang it.
+                let _ = hangs.recv_timeout(END * 20);
+            });
+            hung.await.expect("it hangs");
+        });
+        assert!(began.elapsed() < END * 10, "{:?}", began.elapsed());
+        drop(release);
     }
 }

@@ -1,6 +1,7 @@
 //! `serve`: the shim on embedded state.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use earpiece_core::config::{ConfigFaults, Env, Overlay, ProcessEnv, Setting};
 use earpiece_core::secret::Secret;
@@ -9,6 +10,7 @@ use earpiece_shim::{Settings, settings};
 use earpiece_store::{Embedded, EmbeddedError, StoreError};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use crate::args::ServeArgs;
 use crate::folder::{Folder, Note};
@@ -17,6 +19,9 @@ use crate::trouble::{Trouble, chain};
 
 /// Where it listens unless told otherwise: nowhere that another machine reaches.
 const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
+
+/// How long the state may take to be closed: what it has answered is on disk without that.
+const CLOSE: Duration = Duration::from_secs(3);
 
 /// Serves until a signal comes.
 ///
@@ -57,9 +62,28 @@ pub(crate) async fn run(args: &ServeArgs, stage: &Stage) -> Result<(), Trouble> 
     } else {
         format!("listening on {address}\n")
     });
+    let drain_s = settings.limits.drain_deadline.as_secs();
+    let shutdown = async move {
+        shutdown.await;
+        eprintln!("earpiece: draining: no new calls, live ones are told to connect elsewhere; {drain_s} s at most");
+    };
     let served = earpiece_shim::run(listener, shutdown, parts).await;
-    embedded.stop().await;
+    eprintln!("earpiece: drained; closing the state");
+    // The folder stays ours for as long as the state in it is open.
+    let closed = close(async move {
+        embedded.stop().await;
+        drop(folder);
+    });
+    if !closed.await {
+        eprintln!("earpiece: warning: the state did not close within {} s", CLOSE.as_secs());
+    }
     served.map_err(|error| Trouble::failed(chain(&error)))
+}
+
+/// Waits for something to be closed, but not for ever. On a task of its own: given up here, it must not be dropped here
+/// either, since dropping waits as well.
+async fn close(closing: impl Future<Output = ()> + Send + 'static) -> bool {
+    matches!(timeout(CLOSE, tokio::spawn(closing)).await, Ok(Ok(())))
 }
 
 /// The settings from flags over an environment, and that environment.
@@ -189,6 +213,28 @@ mod tests {
         }
         assert!(!text.contains("hunter2"));
         assert_eq!(trouble.exit_code(), std::process::ExitCode::from(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_state_that_does_not_close_is_not_waited_for_and_not_dropped_here() {
+        struct Hangs(std::sync::mpsc::Receiver<()>);
+        impl Drop for Hangs {
+            fn drop(&mut self) {
+                // Bounded, so that a defect fails this test and does not hang it.
+                let _ = self.0.recv_timeout(Duration::from_secs(5));
+            }
+        }
+        let (release, hangs) = std::sync::mpsc::channel();
+        let hangs = Hangs(hangs);
+        let began = std::time::Instant::now();
+        let is_closed = close(async move {
+            std::future::pending::<()>().await;
+            drop(hangs);
+        });
+        assert!(!is_closed.await);
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        drop(release);
+        assert!(close(async {}).await);
     }
 
     #[test]

@@ -164,7 +164,7 @@ fn sent(frames: u64, samples: u64) -> String {
 }
 
 /// What a stranger sent, without the control characters that could play with a terminal.
-fn shown(bytes: &[u8]) -> String {
+pub(super) fn shown(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let escape = |character: char| if character.is_control() { '\u{fffd}' } else { character };
     let start: String = text.chars().take(ANSWER_CHARS_MAX).map(escape).collect();

@@ -23,12 +23,12 @@ use crate::trouble::Trouble;
 ///
 /// When neither store nor recordings can be read, or the contact that was asked for is in neither.
 pub(crate) async fn run(args: &ContactsArgs, stage: &Stage) -> Result<(), Trouble> {
-    let source = Source::open(args).await?;
+    let source = stage.meanwhile("opening the state", Source::open(args)).await?;
     let shown = match args.look {
         None => list(&source, args, stage).await,
         Some(Look::Show { bus_no, contact_id }) => show::show(&source, ContactKey { bus_no, contact_id }, stage).await,
     };
-    source.close().await;
+    stage.meanwhile("closing the state", source.close()).await;
     shown
 }
 
@@ -43,7 +43,8 @@ struct Entry {
     recorded: bool,
 }
 
-async fn list(source: &Source, args: &ContactsArgs, stage: &Stage) -> Result<(), Trouble> {
+/// Every contact that store or recordings know, in the order of their names.
+async fn gather(source: &Source, args: &ContactsArgs) -> Result<Vec<Entry>, Trouble> {
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let mut entries: Vec<Entry> = Vec::new();
     if let Some(store) = &source.store {
@@ -63,6 +64,11 @@ async fn list(source: &Source, args: &ContactsArgs, stage: &Stage) -> Result<(),
         }
     }
     entries.sort_by_key(|entry| entry.contact);
+    Ok(entries)
+}
+
+async fn list(source: &Source, args: &ContactsArgs, stage: &Stage) -> Result<(), Trouble> {
+    let entries = stage.meanwhile("asking the store, and looking for recordings", gather(source, args)).await?;
     if entries.is_empty() {
         stage.line(format!("no contacts yet in {}", source.name));
         stage.line(stage.paint.tone(Tone::Faint, format!("  place one: earpiece call --url {}", source.audio_hint())));

@@ -25,8 +25,8 @@ const STRIP_CELLS: u64 = 60;
 ///
 /// When it can be found nowhere, or what is there cannot be read.
 pub(super) async fn show(source: &Source, contact: ContactKey, stage: &Stage) -> Result<(), Trouble> {
-    let record = source.record(contact, now_ms()).await?;
-    let ledger = source.ledger(contact).await?;
+    let known = async { Ok((source.record(contact, now_ms()).await?, source.ledger(contact).await?)) };
+    let (record, ledger) = stage.meanwhile("asking the store, and laying out the ledger", known).await?;
     if record.is_none() && ledger.is_none() {
         return Err(Trouble::failed(format!("there is no contact {contact} in {}", source.name))
             .next(format!("earpiece contacts{}", source.flag())));

@@ -1,12 +1,15 @@
 //! Every command, flag and help text. Values are checked as far as text alone allows; what they mean together is
 //! judged by the command.
 
+mod call;
+
 use std::convert::Infallible;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args as Flags, Parser, Subcommand, ValueEnum};
+use clap::{Args as Flags, Parser, Subcommand};
 use earpiece_core::secret::Secret;
-use serde_json::Value;
+
+pub(crate) use self::call::{CallArgs, CutBy, Hold, ParamsAs, TokenIn, name_of};
 
 /// Where `serve` keeps its data unless told otherwise.
 pub(crate) const DATA_DEFAULT: &str = "earpiece-data";
@@ -120,97 +123,13 @@ pub(crate) struct ServeArgs {
     pub(crate) quiet_period: Option<String>,
 }
 
-/// Place one call, as CXone's media server does, to any endpoint that claims to speak the hook.
-///
-/// Two voices on two sockets in real time: TX, what the agent hears, and RX, the agent. Audio files are raw µ-law, or WAV
-/// with µ-law or 16-bit PCM; 8000 Hz, mono. Without files two human voices that come with this program speak. The report
-/// says for each socket the exact bytes of the answer, how long it took, what was sent and what was not.
-#[derive(Flags)]
-#[command(group = ArgGroup::new("two_voices").args(["tx", "rx"]).multiple(true).conflicts_with("mix"))]
-#[command(after_long_help = "\
-Examples:
-  earpiece call --url ws://127.0.0.1:8080/audio
-  earpiece call --url ws://127.0.0.1:8080/audio --token s3cret --token-in header --hold close --drop
-  earpiece call --url wss://relay.example.com/audio --tx contact.wav --rx agent.wav --bus-no 7 --contact-id 42
-  earpiece call --url ws://127.0.0.1:8080/audio --mix call.wav --perspective-as '[\"MIX\"]' --jitter-ms 15
-
-Ctrl-C hangs up, and the report still comes. Exit code 1 when a leg was refused or broke.")]
-pub(crate) struct CallArgs {
-    /// The audio endpoint, ws:// or wss://.
-    #[arg(long, value_name = "URL", value_parser = secret)]
-    pub(crate) url: Secret,
-    /// The token to present. Others can see it in the list of processes: the variable hides it.
-    #[arg(long, value_name = "TOKEN", value_parser = secret, env = "EARPIECE_CALL_TOKEN", hide_env_values = true)]
-    pub(crate) token: Option<Secret>,
-    /// Where the token goes.
-    #[arg(long, value_enum, default_value_t = TokenIn::Init)]
-    pub(crate) token_in: TokenIn,
-    /// What the agent hears: the contact's voice.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tx: Option<PathBuf>,
-    /// The agent's voice.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) rx: Option<PathBuf>,
-    /// Both voices in one stream.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) mix: Option<PathBuf>,
-    /// The business unit.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) bus_no: u64,
-    /// The contact; another one for every call, unless you want to add to one [default: from the clock]
-    #[arg(long, value_name = "N")]
-    pub(crate) contact_id: Option<u64>,
-    /// How long the voices speak; files that are shorter begin again [default: the longest file]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub(crate) seconds: Option<u64>,
-    /// A hold in the middle: the sockets are closed, or stay open and silent.
-    #[arg(long, value_enum)]
-    pub(crate) hold: Option<Hold>,
-    /// How long the hold lasts.
-    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
-    pub(crate) hold_ms: u64,
-    /// The first leg's connection is lost after three quarters, and dialled again at once.
-    #[arg(long)]
-    pub(crate) drop: bool,
-    /// Length of a frame [default: 20]
-    #[arg(long, value_name = "N", conflicts_with = "frame_samples", value_parser = clap::value_parser!(u32).range(1..=8000))]
-    pub(crate) frame_ms: Option<u32>,
-    /// Length of a frame in samples, which is bytes [default: 160]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub(crate) frame_samples: Option<u32>,
-    /// Frames leave up to this much late.
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=60_000))]
-    pub(crate) jitter_ms: u32,
-    /// The streamPerspective to send instead, as JSON; once per leg, in the order TX, RX.
-    #[arg(long, value_name = "JSON", value_parser = perspective)]
-    pub(crate) perspective_as: Vec<Value>,
-    /// A folder for exactly the bytes that were sent, one file per leg.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) save_sent: Option<PathBuf>,
-}
-
-/// Where a token goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TokenIn {
-    /// In the init message, as CXone does.
-    Init,
-    /// In the Authorization header.
-    Header,
-    /// In the URL's query.
-    Query,
-}
-
-/// How a hold looks on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Hold {
-    /// The sockets are closed, and opened again with the same handshake.
-    Close,
-    /// The sockets stay open, and nothing is sent.
-    Silence,
-}
-
 /// Measure.
 #[derive(Flags)]
+#[command(after_long_help = "\
+Examples:
+  earpiece bench streams --streams 200 --seconds 20
+
+Both sides need an open file per stream: raise the limit first, as in `ulimit -n 4096` for 2000 streams.")]
 pub(crate) struct BenchArgs {
     /// What to measure.
     #[command(subcommand)]
@@ -232,8 +151,8 @@ pub(crate) enum Bench {
 #[derive(Flags)]
 #[command(after_long_help = "\
 Examples:
-  earpiece bench streams                                       200 streams for 20 seconds
-  earpiece bench streams --streams 2000 --seconds 60           the table of docs/benchmarks.md
+  earpiece bench streams                                               200 streams for 20 seconds
+  ulimit -n 4096; earpiece bench streams --streams 2000 --seconds 60   the table of docs/benchmarks.md
   earpiece bench streams --streams 50 --seconds 10 --url ws://127.0.0.1:8080/audio --token s3cret
 
 Exit code 1 when a byte is not accounted for, or a stream was refused or lost.
@@ -307,15 +226,9 @@ fn secret(text: &str) -> Result<Secret, Infallible> {
     Ok(Secret::new(text))
 }
 
-fn perspective(text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map_err(|_| format!("must be JSON; a word needs its quotes: '\"{text}\"'"))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
-    use clap::error::ErrorKind;
-    use serde_json::json;
 
     use super::*;
 
@@ -351,23 +264,12 @@ mod tests {
     }
 
     #[test]
-    fn a_call_takes_one_mixed_stream_or_two_voices() {
-        let both = parsed("earpiece call --url ws://h/audio --mix a.wav --tx b.wav");
-        assert_eq!(both.err().map(|error| error.kind()), Some(ErrorKind::ArgumentConflict));
-        assert!(parsed("earpiece call --url ws://h/audio --tx a.wav --rx b.wav").is_ok());
-        assert!(parsed("earpiece call --url ws://h/audio --frame-ms 20 --frame-samples 160").is_err());
-        assert!(parsed("earpiece call").is_err(), "the URL is needed");
-    }
-
-    #[test]
-    fn a_perspective_is_json_and_the_error_says_how() {
-        let line = ["earpiece", "call", "--url", "ws://h", "--perspective-as", r#"["TX"]"#, "--perspective-as", "1"];
-        let Ok(Args { command: Some(Command::Call(call)), .. }) = Args::try_parse_from(line) else {
-            panic!("not understood")
-        };
-        assert_eq!(call.perspective_as, [json!(["TX"]), json!(1)]);
-        let error = parsed("earpiece call --url ws://h --perspective-as TX").err().expect("no JSON").to_string();
-        assert!(error.contains(r#"'"TX"'"#), "{error}");
+    fn the_help_of_bench_says_how_to_raise_the_limit_on_open_files() {
+        let mut command = Args::command();
+        let bench = command.find_subcommand_mut("bench").expect("bench");
+        assert!(bench.render_long_help().to_string().contains("ulimit -n"));
+        let streams = bench.find_subcommand_mut("streams").expect("streams");
+        assert!(streams.render_long_help().to_string().contains("ulimit -n"));
     }
 
     #[test]
