@@ -16,6 +16,10 @@ use crate::protocol::perspective::Perspective;
 /// A gap below this many samples is a matter of measurement when frame sizes vary: 10 ms.
 const GAP_SAMPLES_MIN: u64 = 80;
 
+/// Gaps are rounded to whole frames up to this size, 60 ms: a larger frame says more about a sender's buffer than about
+/// its clock.
+const ROUNDED_FRAME_SAMPLES_MAX: u64 = 480;
+
 /// A contact that was finished and comes back later than this, in samples, continues after so much silence: 15 min. A
 /// recording is no place for the days between.
 const RETURN_SAMPLES_MAX: u64 = 15 * 60 * 1000 * SAMPLES_PER_MS;
@@ -215,9 +219,13 @@ impl Ledger {
         let mut layout = Layout::new(&ledger);
         let mut fresh = streams;
         fresh.sort_by_key(|facts| facts.stream);
+        let numbered: Vec<(StreamId, Perspective, u64)> = fresh
+            .iter()
+            .filter_map(|facts| Some((facts.stream, facts.perspective.clone(), facts.generation?)))
+            .collect();
         for mut facts in fresh {
             settle_open_end(&mut facts);
-            number_generation(&ledger.streams, &mut facts);
+            number_generation(&ledger.streams, &numbered, &mut facts);
             layout.stream(&facts);
             match ledger.streams.iter_mut().find(|known| known.stream == facts.stream) {
                 Some(known) => *known = facts,
@@ -256,11 +264,16 @@ fn settle_open_end(facts: &mut StreamFacts) {
     }
 }
 
-/// A stream that was accepted while the store was away takes the number after the one before it.
-fn number_generation(known: &[StreamFacts], facts: &mut StreamFacts) {
+/// A stream that was accepted while the store was away takes the number after the one before it, if no later stream has
+/// taken that; else it stays without: numbers of a perspective only ever rise.
+fn number_generation(known: &[StreamFacts], numbered: &[(StreamId, Perspective, u64)], facts: &mut StreamFacts) {
     if facts.generation.is_none() {
         let before = known.iter().filter(|other| other.perspective == facts.perspective && other.stream < facts.stream);
-        facts.generation = Some(before.filter_map(|other| other.generation).max().unwrap_or(0) + 1);
+        let next = before.filter_map(|other| other.generation).max().unwrap_or(0) + 1;
+        let is_taken = |(stream, perspective, generation): &(StreamId, Perspective, u64)| {
+            *stream > facts.stream && *perspective == facts.perspective && *generation <= next
+        };
+        facts.generation = (!numbered.iter().any(is_taken)).then_some(next);
     }
 }
 
@@ -304,6 +317,9 @@ struct Layout {
     overlaps: Vec<Overlap>,
     lost: Vec<LostAt>,
     unwritten: Vec<Unwritten>,
+    /// Gaps and losses below these indices were in a ledger before.
+    fixed_gaps: usize,
+    fixed_lost: usize,
 }
 
 impl Layout {
@@ -336,6 +352,8 @@ impl Layout {
             overlaps: previous.overlaps.clone(),
             lost: previous.lost.clone(),
             unwritten: previous.unwritten.clone(),
+            fixed_gaps: previous.gaps.len(),
+            fixed_lost: previous.lost.len(),
         }
     }
 
@@ -368,19 +386,19 @@ impl Layout {
         let lane = self.lanes.entry(facts.perspective.clone()).or_default();
         let first_of_lane = lane.pieces.is_empty();
         let end = lane.end();
+        let closed = lane.closed;
+        let is_fenced = first_of_stream && closed.is_some_and(is_fence);
         let position = if wanted >= end {
             end + whole_frames(wanted - end, facts.frame_samples)
-        } else if first_of_stream && end - wanted >= gap_samples_min(facts.frame_samples) {
-            let cut = cut_back(lane, wanted);
-            self.overlaps.push(Overlap {
-                perspective: facts.perspective.clone(),
-                position: cut,
-                samples: end - cut,
-                stream: facts.stream,
-            });
+        } else if is_fenced && end - wanted >= gap_samples_min(facts.frame_samples) {
+            let (cut, samples) = cut_back(lane, wanted);
+            self.forget_from(&facts.perspective, cut);
+            let perspective = facts.perspective.clone();
+            self.overlaps.push(Overlap { perspective, position: cut, samples, stream: facts.stream });
             cut
         } else {
-            // Within a stream nothing is cut: the clock of the sender runs fast, and its audio is contiguous.
+            // Two clocks disagree, or the sender's runs fast: what was said is said one after the other, and nothing of
+            // a stream that ended in order is cut.
             if end - wanted >= gap_samples_min(facts.frame_samples) {
                 self.overlaps.push(Overlap {
                     perspective: facts.perspective.clone(),
@@ -395,7 +413,7 @@ impl Layout {
             let reason = if first_of_lane {
                 GapReason::NotYetConnected
             } else if first_of_stream {
-                gap_reason(lane.closed)
+                gap_reason(closed)
             } else {
                 GapReason::Silence
             };
@@ -424,6 +442,32 @@ impl Layout {
             samples: run.samples,
             position,
         });
+    }
+
+    /// Lets go of what was noted about a perspective from a position on, because a newer generation lies there now. What
+    /// was in a ledger before stays.
+    fn forget_from(&mut self, perspective: &Perspective, cut: u64) {
+        let mut index = 0;
+        self.gaps.retain_mut(|gap| {
+            index += 1;
+            if index <= self.fixed_gaps || gap.perspective != *perspective || gap.position + gap.samples <= cut {
+                return true;
+            }
+            gap.samples = cut.saturating_sub(gap.position);
+            gap.samples > 0
+        });
+        let mut index = 0;
+        self.lost.retain_mut(|lost| {
+            index += 1;
+            if index <= self.fixed_lost || lost.perspective != *perspective || lost.position + lost.samples <= cut {
+                return true;
+            }
+            lost.samples = cut.saturating_sub(lost.position);
+            lost.samples > 0
+        });
+        for unwritten in self.unwritten.iter_mut().filter(|unwritten| unwritten.perspective == *perspective) {
+            unwritten.position = unwritten.position.min(cut);
+        }
     }
 
     fn lost_of(&mut self, facts: &StreamFacts, placed: u64) {
@@ -463,8 +507,10 @@ impl Layout {
 }
 
 /// Cuts what older generations said from `wanted` on, but for what is in a recording already. Gives the position from
-/// which the lane is free.
-fn cut_back(lane: &mut Lane, wanted: u64) -> u64 {
+/// which the lane is free, and how many samples of audio went.
+fn cut_back(lane: &mut Lane, wanted: u64) -> (u64, u64) {
+    let audio = |lane: &Lane| lane.pieces.iter().map(|piece| piece.samples).sum::<u64>();
+    let before = audio(lane);
     let fixed_end = lane.pieces[..lane.fixed].iter().map(Piece::end).max().unwrap_or(0);
     let cut = wanted.max(fixed_end);
     let mut index = 0;
@@ -477,7 +523,12 @@ fn cut_back(lane: &mut Lane, wanted: u64) -> u64 {
         piece.samples = cut.saturating_sub(piece.position);
         piece.samples > 0
     });
-    cut
+    (cut, before - audio(lane))
+}
+
+/// Whether a stream that ended so may have gone on after a newer one had begun.
+const fn is_fence(closed: CloseReason) -> bool {
+    matches!(closed, CloseReason::Superseded | CloseReason::PeerDead | CloseReason::TaskLost)
 }
 
 /// The part of a run that was not laid out before.
@@ -510,14 +561,15 @@ const fn gap_reason(closed: Option<CloseReason>) -> GapReason {
 /// Media servers tick in frames: a gap is a whole number of them, if the sender has one frame size.
 fn whole_frames(samples: u64, frame_samples: Option<u32>) -> u64 {
     match frame_samples.map(u64::from) {
-        Some(frame) if frame > 0 => (samples + frame / 2) / frame * frame,
+        Some(frame) if (1..=ROUNDED_FRAME_SAMPLES_MAX).contains(&frame) => (samples + frame / 2) / frame * frame,
         _ if samples < GAP_SAMPLES_MIN => 0,
         _ => samples,
     }
 }
 
 fn gap_samples_min(frame_samples: Option<u32>) -> u64 {
-    frame_samples.map_or(GAP_SAMPLES_MIN, |frame| u64::from(frame).div_ceil(2).max(1))
+    let frame = frame_samples.map(u64::from).filter(|frame| (1..=ROUNDED_FRAME_SAMPLES_MAX).contains(frame));
+    frame.map_or(GAP_SAMPLES_MIN, |frame| frame.div_ceil(2))
 }
 
 /// An instant on the contact's clock, to the nearest sample; nothing lies before its zero.

@@ -8,6 +8,9 @@ use serde::Serialize;
 use super::StreamId;
 use crate::protocol::perspective::Perspective;
 
+/// Streams of one contact that are followed on one task: TX, RX and MIX, and a few whose perspective nobody documents.
+const SEATS_MAX: usize = 16;
+
 /// The stream that holds a perspective.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seat {
@@ -165,14 +168,22 @@ impl Contact {
 
     fn opened(&mut self, perspective: Perspective, stream: StreamId, generation: Option<u64>) -> Effect {
         let newcomer = Seat { perspective, stream, generation, open: true, silent: false };
-        let effect = match self.seats.iter_mut().find(|seat| seat.perspective == newcomer.perspective) {
+        // Nobody knows what an undocumented perspective means, so two of them are never taken for the same voice.
+        let is_known = !matches!(newcomer.perspective, Perspective::Unknown(_));
+        if !is_known {
+            self.seats.retain(|seat| seat.open || !matches!(seat.perspective, Perspective::Unknown(_)));
+        }
+        let same = |seat: &&mut Seat| is_known && seat.perspective == newcomer.perspective;
+        let effect = match self.seats.iter_mut().find(same) {
             Some(seat) if is_newer(seat, &newcomer) => return Effect::RefuseStale,
             Some(seat) => {
                 let old = std::mem::replace(seat, newcomer);
                 if old.open { Effect::Fence(old.stream) } else { self.resume() }
             }
             None => {
-                self.seats.push(newcomer);
+                if self.seats.len() < SEATS_MAX {
+                    self.seats.push(newcomer);
+                }
                 self.resume()
             }
         };
@@ -279,6 +290,19 @@ mod tests {
         let unnumbered = Event::Opened { perspective: Perspective::Tx, stream: id(3), generation: None };
         assert_eq!(contact.step(1, unnumbered), Effect::RefuseStale);
         assert_eq!(contact.step(2, Event::Closed(id(5))), Effect::OnHold);
+    }
+
+    #[test]
+    fn perspectives_that_nobody_documents_never_fence_each_other() {
+        let mut contact = Contact::new(QUIET_US);
+        for n in 1..4 {
+            assert_eq!(contact.step(0, opened(n, Perspective::Unknown("7".into()))), Effect::None);
+        }
+        assert_eq!(contact.open(), 3);
+        for n in 4..100 {
+            contact.step(0, opened(n, Perspective::Unknown(n.to_string())));
+        }
+        assert_eq!(contact.seats.len(), SEATS_MAX);
     }
 
     #[test]

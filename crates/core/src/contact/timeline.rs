@@ -74,8 +74,11 @@ pub struct Timeline {
     frames: u64,
     samples: u64,
     frame_size: FrameSize,
-    /// When the current run began to arrive.
+    /// When the current run began to arrive, and when its first sample was spoken by the best estimate so far. For runs
+    /// beyond the limit this is not the anchor of the run that they are joined to.
     run_began_us: i64,
+    base_us: i64,
+    is_joined: bool,
     /// Smallest estimate within the current window, and within the one before.
     window_min_us: i64,
     window_before_us: i64,
@@ -94,6 +97,8 @@ impl Timeline {
             samples: 0,
             frame_size: FrameSize::None,
             run_began_us: 0,
+            base_us: 0,
+            is_joined: false,
             window_min_us: i64::MAX,
             window_before_us: i64::MAX,
             window_ends_us: i64::MIN,
@@ -125,7 +130,7 @@ impl Timeline {
             return Arrival::Breaks { silent_us: late_us };
         }
         if now_us >= self.window_ends_us {
-            let behind_us = self.window_min_us.saturating_sub(run.anchor_us);
+            let behind_us = self.window_min_us.saturating_sub(self.base_us);
             if self.window_min_us != i64::MAX && behind_us > self.settings.behind_us {
                 self.begin_run(now_us, samples);
                 return Arrival::Breaks { silent_us: behind_us };
@@ -142,6 +147,8 @@ impl Timeline {
     fn begin_run(&mut self, now_us: i64, samples: u32) {
         let anchor_us = now_us - as_us(u64::from(samples));
         self.run_began_us = now_us;
+        self.base_us = anchor_us;
+        self.is_joined = false;
         self.window_min_us = anchor_us;
         self.window_before_us = i64::MAX;
         self.window_ends_us = now_us + self.settings.window_us;
@@ -151,6 +158,8 @@ impl Timeline {
             // The estimates of the joined run must refer to where the long run began, or every arrival would break.
             self.runs_joined += 1;
             self.window_min_us = now_us - as_us(last.samples) - as_us(u64::from(samples));
+            self.base_us = self.window_min_us;
+            self.is_joined = true;
         }
     }
 
@@ -160,10 +169,13 @@ impl Timeline {
         let drift_us = self.window_min_us.min(self.window_before_us);
         if let Some(run) = self.runs.last_mut() {
             let settling = settling_by_clock || as_us(run.samples) < settle_us;
-            if settling && estimate_us < run.anchor_us {
-                run.anchor_us = estimate_us;
+            if settling && estimate_us < self.base_us {
+                self.base_us = estimate_us;
             }
-            run.drift_samples = (run.anchor_us - drift_us) / US_PER_SAMPLE;
+            if !self.is_joined {
+                run.anchor_us = self.base_us;
+                run.drift_samples = (run.anchor_us - drift_us) / US_PER_SAMPLE;
+            }
         }
     }
 
@@ -303,6 +315,18 @@ mod tests {
         }
         assert_eq!((timeline.runs().len(), timeline.runs_joined()), (2, 8));
         assert_eq!(timeline.runs().iter().map(|run| run.samples).sum::<u64>(), timeline.samples());
+    }
+
+    #[test]
+    fn steady_audio_after_the_limit_of_runs_breaks_no_more() {
+        let mut timeline = Timeline::new(Settings { runs_max: 2, ..Settings::default() });
+        for k in 0..4 {
+            timeline.frame(k * 10_000_000, 160);
+        }
+        let joined = timeline.runs_joined();
+        let breaks =
+            (1..3_000).filter(|k| timeline.frame(30_000_000 + k * FRAME_US, 160) != Arrival::Continues).count();
+        assert_eq!((breaks, timeline.runs_joined()), (0, joined));
     }
 
     proptest! {

@@ -174,6 +174,45 @@ fn a_stream_without_a_number_takes_the_one_after_its_predecessor() {
     assert_eq!(ledger.streams[1].generation, Some(5));
 }
 
+#[test]
+fn a_stream_that_ended_in_order_is_never_cut_though_clocks_disagree() {
+    let ledger = lay_out(vec![
+        facts(1, Perspective::Tx, &[(0, 16_000)], Some(CloseReason::Drained)),
+        facts(2, Perspective::Tx, &[(1_950, 8_000)], Some(CloseReason::PeerClosed)),
+    ]);
+    let pieces: Vec<_> = ledger.pieces.iter().map(|piece| (piece.position, piece.samples)).collect();
+    assert_eq!(pieces, [(0, 16_000), (16_000, 8_000)]);
+    assert_eq!((ledger.overlaps[0].position, ledger.overlaps[0].samples), (15_600, 400));
+}
+
+#[test]
+fn what_was_noted_about_audio_that_a_newer_generation_cut_goes_with_it() {
+    let mut old = facts(1, Perspective::Tx, &[(0, 40_000), (15_000, 8_000)], Some(CloseReason::Superseded));
+    old.lost = vec![Lost { first_sample: 41_000, samples: 500, reason: LostReason::RelayRingFull }];
+    let ledger = lay_out(vec![old, facts(2, Perspective::Tx, &[(10_000, 8_000)], Some(CloseReason::PeerClosed))]);
+    assert_eq!(gaps(&ledger), [(40_000, 40_000, GapReason::Silence)]);
+    assert_eq!((ledger.overlaps[0].position, ledger.overlaps[0].samples), (80_000, 8_000), "audio, not silence");
+    assert!(ledger.lost.is_empty());
+}
+
+#[test]
+fn a_number_that_a_later_stream_has_taken_is_not_given_twice() {
+    let mut never_claimed = facts(1, Perspective::Tx, &[(0, 800)], Some(CloseReason::PeerVanished));
+    never_claimed.generation = None;
+    let mut first = facts(2, Perspective::Tx, &[(1_000, 800)], Some(CloseReason::PeerClosed));
+    first.generation = Some(1);
+    let ledger = lay_out(vec![never_claimed, first]);
+    assert_eq!(ledger.streams.iter().map(|facts| facts.generation).collect::<Vec<_>>(), [None, Some(1)]);
+}
+
+#[test]
+fn a_large_frame_does_not_move_a_perspective_against_the_other() {
+    let mut lone = facts(2, Perspective::Rx, &[(300, 8_000)], Some(CloseReason::PeerClosed));
+    lone.frame_samples = Some(8_000);
+    let ledger = lay_out(vec![facts(1, Perspective::Tx, &[(0, 16_000)], Some(CloseReason::PeerClosed)), lone]);
+    assert_eq!(gaps(&ledger), [(0, 2_400, GapReason::NotYetConnected)]);
+}
+
 fn any_streams() -> impl Strategy<Value = Vec<StreamFacts>> {
     let run = (0i64..100_000, 0u64..20_000);
     let stream = (0usize..4, prop::collection::vec(run, 0..4), any::<bool>());
@@ -186,7 +225,8 @@ fn any_streams() -> impl Strategy<Value = Vec<StreamFacts>> {
                 let perspective =
                     [Perspective::Tx, Perspective::Rx, Perspective::Mix, Perspective::Unknown("7".into())][side]
                         .clone();
-                facts(n as u64, perspective, &runs, closed.then_some(CloseReason::PeerClosed))
+                let reason = [CloseReason::PeerClosed, CloseReason::Superseded][n % 2];
+                facts(n as u64, perspective, &runs, closed.then_some(reason))
             })
             .collect()
     })
@@ -213,6 +253,11 @@ proptest! {
                     && now.position == piece.position && now.samples == piece.samples),
                 "a piece that was laid out moved"
             );
+        }
+        for gap in &ledger.gaps {
+            let crosses = |piece: &&Piece| piece.perspective == gap.perspective
+                && piece.position < gap.position + gap.samples && gap.position < piece.end();
+            prop_assert!(ledger.pieces.iter().find(crosses).is_none(), "a gap lies where audio lies");
         }
         let placed: u64 = ledger.pieces.iter().map(|piece| piece.samples).sum();
         let received: u64 = ledger.streams.iter().map(|facts| facts.samples).sum();
