@@ -251,7 +251,8 @@ async function sendAll(socket, plan, sent) {
         due = now;
       }
       last = now;
-      sent.frames.push(step);
+      // An empty frame is a sign of life and no audio.
+      if (step.length > 0) sent.frames.push(step);
       sent.samples += step.length;
     }
   }
