@@ -134,7 +134,7 @@ fn events(
         events.push((gap.position, paint.tone(Tone::Odd, gap_text(gap))));
     }
     for overlap in ledger.overlaps.iter().filter(|overlap| overlap.perspective == *perspective) {
-        let text = format!("overlap of {}: the newer stream is in the recording", length(overlap.samples));
+        let text = format!("{} claimed by two streams", length(overlap.samples));
         events.push((overlap.position, paint.tone(Tone::Odd, text)));
     }
     for lost in ledger.lost.iter().filter(|lost| lost.perspective == *perspective) {

@@ -32,7 +32,7 @@ pub struct StreamFacts {
     pub task: String,
     /// How often that task cut a segment, in milliseconds: what a lost task can have lost at most.
     pub segment_ms: u32,
-    /// Binary frames received.
+    /// Binary frames with audio in them.
     pub frames: u64,
     /// Samples received (one byte each).
     pub samples: u64,

@@ -2,23 +2,21 @@
 //!
 //! [`Ledger::lay_out`] is a pure function of the facts of all streams and, for a contact that was finished before and
 //! came back, of the ledger written then. The clock counts samples from the contact's first one. Positions that were
-//! laid out once never move; a newer generation wins over what an older one said at the same time.
+//! laid out once never move; a stream that had been fenced gives way to a newer one that was there at the same time.
+//!
+//! Here are the document and its clock; where a stream's audio goes is worked out in `layout`, and how streams are
+//! numbered in `generation`.
 
-use std::collections::BTreeMap;
+mod generation;
+mod layout;
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{CloseReason, LostReason, Run, StreamFacts};
+use super::facts::{CloseReason, LostReason, StreamFacts};
 use super::timeline::US_PER_SAMPLE;
 use super::{ContactKey, SAMPLES_PER_MS, StreamId};
 use crate::protocol::perspective::Perspective;
-
-/// A gap below this many samples is a matter of measurement when frame sizes vary: 10 ms.
-const GAP_SAMPLES_MIN: u64 = 80;
-
-/// Gaps are rounded to whole frames up to this size, 60 ms: a larger frame says more about a sender's buffer than about
-/// its clock.
-const ROUNDED_FRAME_SAMPLES_MAX: u64 = 480;
+use layout::Layout;
 
 /// A contact that was finished and comes back later than this, in samples, continues after so much silence: 15 min. A
 /// recording is no place for the days between.
@@ -41,13 +39,13 @@ pub struct Ledger {
     pub skips: Vec<Skip>,
     /// How the recording's channels are used.
     pub channels: Channels,
-    /// Every stream, by the time of its handshake.
+    /// Every stream, by the time of its handshake. A stream that no number can be told for has none.
     pub streams: Vec<StreamFacts>,
     /// Where each stretch of audio lies.
     pub pieces: Vec<Piece>,
     /// Where a perspective has no audio between its first and its last sample.
     pub gaps: Vec<Gap>,
-    /// Where two streams, or two runs of a stream, claimed the same time.
+    /// Where two streams, or two runs of a stream, claimed the same time, in the order in which they were laid out.
     pub overlaps: Vec<Overlap>,
     /// Samples that arrived but that a sink lost.
     pub lost: Vec<LostAt>,
@@ -145,7 +143,12 @@ pub struct Gap {
     pub next_generation: Option<u64>,
 }
 
-/// A stretch claimed twice. The newer stream's audio is in the recording; within one stream nothing is cut.
+/// Time that was claimed twice.
+///
+/// An older stream that had been fenced, or that nobody was behind any more, gives way: its audio from `position` on is
+/// not in the recording. Otherwise clocks disagree, nothing is cut, and the later audio lies after the earlier. Streams
+/// of an unknown perspective with the same raw value are no exception: if both really ran at once, the later one lies
+/// after the earlier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Overlap {
@@ -153,7 +156,7 @@ pub struct Overlap {
     pub perspective: Perspective,
     /// Where the overlap begins.
     pub position: u64,
-    /// Number of samples.
+    /// How many samples of older audio lay there: those that were cut, or those that the later audio lies behind.
     pub samples: u64,
     /// The stream that came later.
     pub stream: StreamId,
@@ -219,19 +222,11 @@ impl Ledger {
         let mut layout = Layout::new(&ledger);
         let mut fresh = streams;
         fresh.sort_by_key(|facts| facts.stream);
-        let numbered: Vec<(StreamId, Perspective, u64)> = fresh
-            .iter()
-            .filter_map(|facts| Some((facts.stream, facts.perspective.clone(), facts.generation?)))
-            .collect();
-        for mut facts in fresh {
-            settle_open_end(&mut facts);
-            number_generation(&ledger.streams, &numbered, &mut facts);
-            layout.stream(&facts);
-            match ledger.streams.iter_mut().find(|known| known.stream == facts.stream) {
-                Some(known) => *known = facts,
-                None => ledger.streams.push(facts),
-            }
+        for facts in &mut fresh {
+            settle_open_end(facts);
+            layout.stream(facts);
         }
+        generation::merge(&mut ledger.streams, fresh);
         layout.write_into(&mut ledger);
         ledger
     }
@@ -262,314 +257,6 @@ fn settle_open_end(facts: &mut StreamFacts) {
         let heard_until_us = facts.runs.last().map_or(facts.opened_us, |run| run.anchor_us + as_us(run.samples));
         facts.closed = Some(super::facts::Closed { at_us: heard_until_us, reason: CloseReason::TaskLost });
     }
-}
-
-/// A stream that was accepted while the store was away takes the number after the one before it, if no later stream has
-/// taken that; else it stays without: numbers of a perspective only ever rise.
-fn number_generation(known: &[StreamFacts], numbered: &[(StreamId, Perspective, u64)], facts: &mut StreamFacts) {
-    if facts.generation.is_none() {
-        let before = known.iter().filter(|other| other.perspective == facts.perspective && other.stream < facts.stream);
-        let next = before.filter_map(|other| other.generation).max().unwrap_or(0) + 1;
-        let is_taken = |(stream, perspective, generation): &(StreamId, Perspective, u64)| {
-            *stream > facts.stream && *perspective == facts.perspective && *generation <= next
-        };
-        facts.generation = (!numbered.iter().any(is_taken)).then_some(next);
-    }
-}
-
-/// One perspective while it is laid out.
-#[derive(Debug, Default)]
-struct Lane {
-    pieces: Vec<Piece>,
-    /// Pieces below this index were in a recording already and never move.
-    fixed: usize,
-    /// How the last stream ended.
-    closed: Option<CloseReason>,
-}
-
-impl Lane {
-    fn end(&self) -> u64 {
-        self.pieces.iter().map(Piece::end).max().unwrap_or(0)
-    }
-
-    /// Adds a piece; one that continues the last without a gap (a burst after a stall) becomes part of it.
-    fn push(&mut self, piece: Piece) {
-        let continues = |last: &Piece| {
-            last.stream == piece.stream
-                && last.end() == piece.position
-                && last.first_sample + last.samples == piece.first_sample
-        };
-        match self.pieces[self.fixed..].last_mut() {
-            Some(last) if continues(last) => last.samples += piece.samples,
-            _ => self.pieces.push(piece),
-        }
-    }
-}
-
-/// The work in progress.
-struct Layout {
-    /// When position 0 was, for what is laid out now.
-    clock_us: i64,
-    lanes: BTreeMap<Perspective, Lane>,
-    /// Samples of a stream that were laid out before.
-    placed: BTreeMap<StreamId, u64>,
-    gaps: Vec<Gap>,
-    overlaps: Vec<Overlap>,
-    lost: Vec<LostAt>,
-    unwritten: Vec<Unwritten>,
-    /// Gaps and losses below these indices were in a ledger before.
-    fixed_gaps: usize,
-    fixed_lost: usize,
-}
-
-impl Layout {
-    fn new(previous: &Ledger) -> Self {
-        let mut lanes: BTreeMap<Perspective, Lane> = BTreeMap::new();
-        let mut placed: BTreeMap<StreamId, u64> = BTreeMap::new();
-        for piece in &previous.pieces {
-            lanes.entry(piece.perspective.clone()).or_default().pieces.push(piece.clone());
-            let end = piece.first_sample + piece.samples;
-            placed.entry(piece.stream).and_modify(|known| *known = (*known).max(end)).or_insert(end);
-        }
-        for facts in &previous.streams {
-            // What a finished stream once had is placed, whether or not a newer generation cut it.
-            placed
-                .entry(facts.stream)
-                .and_modify(|known| *known = (*known).max(facts.samples))
-                .or_insert(facts.samples);
-            if let Some(lane) = lanes.get_mut(&facts.perspective) {
-                lane.closed = facts.closed.map(|closed| closed.reason);
-            }
-        }
-        for lane in lanes.values_mut() {
-            lane.fixed = lane.pieces.len();
-        }
-        Self {
-            clock_us: previous.clock_us(),
-            lanes,
-            placed,
-            gaps: previous.gaps.clone(),
-            overlaps: previous.overlaps.clone(),
-            lost: previous.lost.clone(),
-            unwritten: previous.unwritten.clone(),
-            fixed_gaps: previous.gaps.len(),
-            fixed_lost: previous.lost.len(),
-        }
-    }
-
-    fn stream(&mut self, facts: &StreamFacts) {
-        let placed = self.placed.get(&facts.stream).copied().unwrap_or(0);
-        let mut first_of_stream = placed == 0;
-        for run in &facts.runs {
-            let Some(run) = beyond(*run, placed) else { continue };
-            self.run(facts, run, first_of_stream);
-            first_of_stream = false;
-        }
-        self.lost_of(facts, placed);
-        let lane = self.lanes.entry(facts.perspective.clone()).or_default();
-        lane.closed = facts.closed.map(|closed| closed.reason);
-        let is_named = self.unwritten.iter().any(|unwritten| unwritten.stream == facts.stream);
-        if lane.closed == Some(CloseReason::TaskLost) && !is_named {
-            let samples_max = u64::from(facts.segment_ms) * SAMPLES_PER_MS;
-            let position = lane.end();
-            self.unwritten.push(Unwritten {
-                stream: facts.stream,
-                perspective: facts.perspective.clone(),
-                position,
-                samples_max,
-            });
-        }
-    }
-
-    fn run(&mut self, facts: &StreamFacts, run: Run, first_of_stream: bool) {
-        let wanted = position_of(self.clock_us, run.anchor_us);
-        let lane = self.lanes.entry(facts.perspective.clone()).or_default();
-        let first_of_lane = lane.pieces.is_empty();
-        let end = lane.end();
-        let closed = lane.closed;
-        let is_fenced = first_of_stream && closed.is_some_and(is_fence);
-        let position = if wanted >= end {
-            end + whole_frames(wanted - end, facts.frame_samples)
-        } else if is_fenced && end - wanted >= gap_samples_min(facts.frame_samples) {
-            let (cut, samples) = cut_back(lane, wanted);
-            self.forget_from(&facts.perspective, cut);
-            let perspective = facts.perspective.clone();
-            self.overlaps.push(Overlap { perspective, position: cut, samples, stream: facts.stream });
-            cut
-        } else {
-            // Two clocks disagree, or the sender's runs fast: what was said is said one after the other, and nothing of
-            // a stream that ended in order is cut.
-            if end - wanted >= gap_samples_min(facts.frame_samples) {
-                self.overlaps.push(Overlap {
-                    perspective: facts.perspective.clone(),
-                    position: wanted,
-                    samples: end - wanted,
-                    stream: facts.stream,
-                });
-            }
-            end
-        };
-        if position > end {
-            let reason = if first_of_lane {
-                GapReason::NotYetConnected
-            } else if first_of_stream {
-                gap_reason(closed)
-            } else {
-                GapReason::Silence
-            };
-            let next_generation = facts.generation.filter(|_| first_of_stream);
-            let gap = Gap {
-                perspective: facts.perspective.clone(),
-                position: end,
-                samples: position - end,
-                reason,
-                next_generation,
-            };
-            if let Some(unwritten) = self
-                .unwritten
-                .iter_mut()
-                .rfind(|unwritten| unwritten.perspective == gap.perspective && unwritten.position == gap.position)
-            {
-                unwritten.samples_max = unwritten.samples_max.min(gap.samples);
-            }
-            self.gaps.push(gap);
-        }
-        let lane = self.lanes.entry(facts.perspective.clone()).or_default();
-        lane.push(Piece {
-            stream: facts.stream,
-            perspective: facts.perspective.clone(),
-            first_sample: run.first_sample,
-            samples: run.samples,
-            position,
-        });
-    }
-
-    /// Lets go of what was noted about a perspective from a position on, because a newer generation lies there now. What
-    /// was in a ledger before stays.
-    fn forget_from(&mut self, perspective: &Perspective, cut: u64) {
-        let mut index = 0;
-        self.gaps.retain_mut(|gap| {
-            index += 1;
-            if index <= self.fixed_gaps || gap.perspective != *perspective || gap.position + gap.samples <= cut {
-                return true;
-            }
-            gap.samples = cut.saturating_sub(gap.position);
-            gap.samples > 0
-        });
-        let mut index = 0;
-        self.lost.retain_mut(|lost| {
-            index += 1;
-            if index <= self.fixed_lost || lost.perspective != *perspective || lost.position + lost.samples <= cut {
-                return true;
-            }
-            lost.samples = cut.saturating_sub(lost.position);
-            lost.samples > 0
-        });
-        for unwritten in self.unwritten.iter_mut().filter(|unwritten| unwritten.perspective == *perspective) {
-            unwritten.position = unwritten.position.min(cut);
-        }
-    }
-
-    fn lost_of(&mut self, facts: &StreamFacts, placed: u64) {
-        let Some(lane) = self.lanes.get(&facts.perspective) else { return };
-        for lost in facts.lost.iter().filter(|lost| lost.first_sample + lost.samples > placed) {
-            for piece in lane.pieces.iter().filter(|piece| piece.stream == facts.stream) {
-                let from = lost.first_sample.max(piece.first_sample).max(placed);
-                let until = (lost.first_sample + lost.samples).min(piece.first_sample + piece.samples);
-                if from < until {
-                    self.lost.push(LostAt {
-                        stream: facts.stream,
-                        perspective: facts.perspective.clone(),
-                        position: piece.position + (from - piece.first_sample),
-                        samples: until - from,
-                        reason: lost.reason,
-                    });
-                }
-            }
-        }
-    }
-
-    fn write_into(self, ledger: &mut Ledger) {
-        let two_sided = self.lanes.keys().any(|key| matches!(key, Perspective::Tx | Perspective::Rx));
-        // A recording that was stereo once stays so: what is in it does not move.
-        if two_sided {
-            ledger.channels = Channels::Stereo;
-        }
-        ledger.samples = self.lanes.values().map(Lane::end).max().unwrap_or(0);
-        ledger.pieces = self.lanes.into_values().flat_map(|lane| lane.pieces).collect();
-        ledger.pieces.sort_by_key(|piece| piece.position);
-        ledger.gaps = self.gaps;
-        ledger.gaps.sort_by_key(|gap| gap.position);
-        ledger.overlaps = self.overlaps;
-        ledger.lost = self.lost;
-        ledger.unwritten = self.unwritten;
-    }
-}
-
-/// Cuts what older generations said from `wanted` on, but for what is in a recording already. Gives the position from
-/// which the lane is free, and how many samples of audio went.
-fn cut_back(lane: &mut Lane, wanted: u64) -> (u64, u64) {
-    let audio = |lane: &Lane| lane.pieces.iter().map(|piece| piece.samples).sum::<u64>();
-    let before = audio(lane);
-    let fixed_end = lane.pieces[..lane.fixed].iter().map(Piece::end).max().unwrap_or(0);
-    let cut = wanted.max(fixed_end);
-    let mut index = 0;
-    lane.pieces.retain_mut(|piece| {
-        let is_fixed = index < lane.fixed;
-        index += 1;
-        if is_fixed || piece.end() <= cut {
-            return true;
-        }
-        piece.samples = cut.saturating_sub(piece.position);
-        piece.samples > 0
-    });
-    (cut, before - audio(lane))
-}
-
-/// Whether a stream that ended so may have gone on after a newer one had begun.
-const fn is_fence(closed: CloseReason) -> bool {
-    matches!(closed, CloseReason::Superseded | CloseReason::PeerDead | CloseReason::TaskLost)
-}
-
-/// The part of a run that was not laid out before.
-fn beyond(run: Run, placed: u64) -> Option<Run> {
-    let skip = placed.saturating_sub(run.first_sample).min(run.samples);
-    (run.samples > skip).then(|| Run {
-        first_sample: run.first_sample + skip,
-        samples: run.samples - skip,
-        anchor_us: run.anchor_us + as_us(skip),
-        drift_samples: run.drift_samples,
-    })
-}
-
-const fn gap_reason(closed: Option<CloseReason>) -> GapReason {
-    match closed {
-        Some(CloseReason::PeerClosed) => GapReason::Closed,
-        Some(CloseReason::Drained) => GapReason::Drained,
-        None | Some(CloseReason::TaskLost | CloseReason::Internal) => GapReason::TaskLost,
-        Some(
-            CloseReason::PeerVanished
-            | CloseReason::PeerDead
-            | CloseReason::PeerViolation
-            | CloseReason::ProtocolViolation
-            | CloseReason::TooLarge
-            | CloseReason::Superseded,
-        ) => GapReason::Dropped,
-    }
-}
-
-/// Media servers tick in frames: a gap is a whole number of them, if the sender has one frame size.
-fn whole_frames(samples: u64, frame_samples: Option<u32>) -> u64 {
-    match frame_samples.map(u64::from) {
-        Some(frame) if (1..=ROUNDED_FRAME_SAMPLES_MAX).contains(&frame) => (samples + frame / 2) / frame * frame,
-        _ if samples < GAP_SAMPLES_MIN => 0,
-        _ => samples,
-    }
-}
-
-fn gap_samples_min(frame_samples: Option<u32>) -> u64 {
-    let frame = frame_samples.map(u64::from).filter(|frame| (1..=ROUNDED_FRAME_SAMPLES_MAX).contains(frame));
-    frame.map_or(GAP_SAMPLES_MIN, |frame| frame.div_ceil(2))
 }
 
 /// An instant on the contact's clock, to the nearest sample; nothing lies before its zero.

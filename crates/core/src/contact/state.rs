@@ -8,10 +8,11 @@ use serde::Serialize;
 use super::StreamId;
 use crate::protocol::perspective::Perspective;
 
-/// Streams of one contact that are followed on one task: TX, RX and MIX, and a few whose perspective nobody documents.
-const SEATS_MAX: usize = 16;
+/// Streams of one contact that are followed on one task though nobody documents their perspective: what TX, RX and MIX
+/// leave of 16 seats. Further ones are served, but not followed.
+const UNKNOWN_SEATS_MAX: usize = 13;
 
-/// The stream that holds a perspective.
+/// The stream that holds a perspective; or one stream of a perspective that nobody documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seat {
     perspective: Perspective,
@@ -170,9 +171,11 @@ impl Contact {
         let newcomer = Seat { perspective, stream, generation, open: true, silent: false };
         // Nobody knows what an undocumented perspective means, so two of them are never taken for the same voice.
         let is_known = !matches!(newcomer.perspective, Perspective::Unknown(_));
+        let is_unknown = |seat: &Seat| matches!(seat.perspective, Perspective::Unknown(_));
         if !is_known {
-            self.seats.retain(|seat| seat.open || !matches!(seat.perspective, Perspective::Unknown(_)));
+            self.seats.retain(|seat| seat.open || !is_unknown(seat));
         }
+        let unknown_seats = self.seats.iter().filter(|seat| is_unknown(seat)).count();
         let same = |seat: &&mut Seat| is_known && seat.perspective == newcomer.perspective;
         let effect = match self.seats.iter_mut().find(same) {
             Some(seat) if is_newer(seat, &newcomer) => return Effect::RefuseStale,
@@ -181,7 +184,7 @@ impl Contact {
                 if old.open { Effect::Fence(old.stream) } else { self.resume() }
             }
             None => {
-                if self.seats.len() < SEATS_MAX {
+                if is_known || unknown_seats < UNKNOWN_SEATS_MAX {
                     self.seats.push(newcomer);
                 }
                 self.resume()
@@ -295,14 +298,36 @@ mod tests {
     #[test]
     fn perspectives_that_nobody_documents_never_fence_each_other() {
         let mut contact = Contact::new(QUIET_US);
-        for n in 1..4 {
-            assert_eq!(contact.step(0, opened(n, Perspective::Unknown("7".into()))), Effect::None);
+        for (n, raw) in [(2, "7"), (1, "7"), (3, "8")] {
+            assert_eq!(contact.step(0, opened(n, Perspective::Unknown(raw.into()))), Effect::None, "stream {n}");
         }
         assert_eq!(contact.open(), 3);
-        for n in 4..100 {
-            contact.step(0, opened(n, Perspective::Unknown(n.to_string())));
+        assert_eq!(contact.step(1, Event::Closed(id(1))), Effect::None);
+        assert_eq!(contact.step(1, Event::Closed(id(3))), Effect::None);
+        assert_eq!(contact.step(1, Event::Closed(id(2))), Effect::OnHold);
+    }
+
+    #[test]
+    fn however_many_undocumented_streams_there_are_a_known_one_is_followed_and_fenced() {
+        let mut contact = Contact::new(QUIET_US);
+        for n in 1..100 {
+            assert_eq!(contact.step(0, opened(n, Perspective::Unknown(n.to_string()))), Effect::None);
         }
-        assert_eq!(contact.seats.len(), SEATS_MAX);
+        assert_eq!(contact.open(), UNKNOWN_SEATS_MAX);
+        assert_eq!(contact.step(0, opened(100, Perspective::Tx)), Effect::None);
+        assert_eq!(contact.step(0, opened(101, Perspective::Tx)), Effect::Fence(id(100)));
+        assert_eq!(contact.step(0, opened(99, Perspective::Tx)), Effect::RefuseStale);
+    }
+
+    #[test]
+    fn the_seats_of_undocumented_streams_that_closed_are_free_again() {
+        let mut contact = Contact::new(QUIET_US);
+        for n in 1..100 {
+            contact.step(0, opened(n, Perspective::Unknown("7".into())));
+            assert_eq!(contact.open(), 1);
+            assert_eq!(contact.step(0, Event::Closed(id(n))), Effect::OnHold);
+            assert_eq!(contact.seats.len(), 1);
+        }
     }
 
     #[test]

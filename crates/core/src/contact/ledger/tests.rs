@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
-use super::super::facts::{Closed, Lost};
+use super::super::facts::{Closed, Lost, Run};
 use super::*;
 
 const CONTACT: ContactKey = ContactKey { bus_no: 1, contact_id: 2 };
@@ -213,29 +215,154 @@ fn a_large_frame_does_not_move_a_perspective_against_the_other() {
     assert_eq!(gaps(&ledger), [(0, 2_400, GapReason::NotYetConnected)]);
 }
 
+/// Where each piece lies: the stream, its first position and how many samples.
+fn pieces(ledger: &Ledger) -> Vec<(StreamId, u64, u64)> {
+    ledger.pieces.iter().map(|piece| (piece.stream, piece.position, piece.samples)).collect()
+}
+
+fn overlaps(ledger: &Ledger) -> Vec<(u64, u64)> {
+    ledger.overlaps.iter().map(|overlap| (overlap.position, overlap.samples)).collect()
+}
+
+fn generations(ledger: &Ledger) -> Vec<Option<u64>> {
+    ledger.streams.iter().map(|facts| facts.generation).collect()
+}
+
+#[test]
+fn a_fenced_stream_gives_way_but_not_what_ended_in_order_before_it() {
+    let ledger = lay_out(vec![
+        facts(1, Perspective::Tx, &[(0, 16_000)], Some(CloseReason::PeerClosed)),
+        facts(2, Perspective::Tx, &[(2_000, 8_000)], Some(CloseReason::Superseded)),
+        facts(3, Perspective::Tx, &[(1_500, 8_000)], Some(CloseReason::PeerClosed)),
+    ]);
+    assert_eq!(pieces(&ledger), [(stream_id(1), 0, 16_000), (stream_id(3), 16_000, 8_000)]);
+    assert_eq!(overlaps(&ledger), [(12_000, 4_000), (16_000, 8_000)], "4000 lie behind, 8000 were cut");
+}
+
+#[test]
+fn it_is_the_last_stream_that_was_heard_that_gives_way_or_not() {
+    let ledger = lay_out(vec![
+        facts(1, Perspective::Tx, &[(0, 16_000)], Some(CloseReason::PeerClosed)),
+        facts(2, Perspective::Tx, &[], Some(CloseReason::Superseded)),
+        facts(3, Perspective::Tx, &[(1_500, 8_000)], Some(CloseReason::PeerClosed)),
+    ]);
+    assert_eq!(pieces(&ledger), [(stream_id(1), 0, 16_000), (stream_id(3), 16_000, 8_000)]);
+}
+
+#[test]
+fn a_gap_that_a_newer_stream_cuts_short_ends_with_that_stream() {
+    let ledger = lay_out(vec![
+        facts(1, Perspective::Tx, &[(0, 8_000)], Some(CloseReason::PeerClosed)),
+        facts(2, Perspective::Tx, &[(10_000, 8_000)], Some(CloseReason::Superseded)),
+        facts(3, Perspective::Tx, &[(5_000, 8_000)], Some(CloseReason::PeerClosed)),
+    ]);
+    assert_eq!(gaps(&ledger), [(8_000, 32_000, GapReason::Closed)]);
+    assert_eq!(ledger.gaps[0].next_generation, Some(3));
+}
+
+#[test]
+fn what_a_dead_task_can_have_lost_ends_where_a_newer_stream_is_heard() {
+    let dead = facts(1, Perspective::Tx, &[(0, 40_000)], None);
+    let unwritten = |newer_at_ms: i64| {
+        let newer = facts(2, Perspective::Tx, &[(newer_at_ms, 8_000)], Some(CloseReason::PeerClosed));
+        let streams = vec![dead.clone(), newer];
+        let ledger = lay_out(streams.clone());
+        let again = Ledger::lay_out(CONTACT, Some(ledger.clone()), streams);
+        assert_eq!(again.unwritten, ledger.unwritten, "finishing twice changes nothing");
+        ledger.unwritten.iter().map(|lost| (lost.position, lost.samples_max)).collect::<Vec<_>>()
+    };
+    assert_eq!(unwritten(6_000), [(40_000, 8_000)]);
+    assert_eq!(unwritten(5_000), [], "heard again where the dead one's audio ends");
+    assert_eq!(unwritten(4_000), [], "heard again before it ends");
+}
+
+#[test]
+fn a_guess_in_an_earlier_ledger_gives_way_to_a_number_from_the_store() {
+    let mut never_claimed = facts(1, Perspective::Tx, &[(0, 800)], Some(CloseReason::PeerVanished));
+    (never_claimed.generation, never_claimed.degraded) = (None, true);
+    let guessed = lay_out(vec![never_claimed]);
+    assert_eq!(generations(&guessed), [Some(1)]);
+    let mut claimed = facts(2, Perspective::Tx, &[(1_000, 800)], Some(CloseReason::PeerClosed));
+    claimed.generation = Some(1);
+    let told = Ledger::lay_out(CONTACT, Some(guessed), vec![claimed]);
+    assert_eq!(generations(&told), [None, Some(1)]);
+}
+
+#[test]
+fn frames_that_are_too_long_for_a_packet_are_no_measure_of_an_overlap_either() {
+    let mut lumpy = facts(2, Perspective::Tx, &[(1_800, 8_000)], Some(CloseReason::PeerClosed));
+    lumpy.frame_samples = Some(8_000);
+    let ledger = lay_out(vec![facts(1, Perspective::Tx, &[(0, 16_000)], Some(CloseReason::PeerClosed)), lumpy.clone()]);
+    assert_eq!(overlaps(&ledger), [(14_400, 1_600)]);
+    lumpy.frame_samples = Some(480);
+    lumpy.runs[0].anchor_us = ORIGIN_US + 2_035_000;
+    let ledger = lay_out(vec![facts(1, Perspective::Tx, &[(0, 16_000)], Some(CloseReason::PeerClosed)), lumpy]);
+    assert_eq!(gaps(&ledger), [(16_000, 480, GapReason::Closed)], "packets of 60 ms still are");
+}
+
+#[test]
+fn unknown_streams_that_really_ran_at_once_lie_one_after_the_other() {
+    let unknown = || Perspective::Unknown("7".into());
+    let ledger = lay_out(vec![
+        facts(1, unknown(), &[(0, 16_000)], Some(CloseReason::PeerClosed)),
+        facts(2, unknown(), &[(500, 16_000)], Some(CloseReason::PeerClosed)),
+        facts(3, Perspective::Unknown("8".into()), &[(500, 8_000)], Some(CloseReason::PeerClosed)),
+    ]);
+    assert_eq!(
+        pieces(&ledger),
+        [(stream_id(1), 0, 16_000), (stream_id(3), 4_000, 8_000), (stream_id(2), 16_000, 16_000)]
+    );
+    assert_eq!(overlaps(&ledger), [(4_000, 12_000)]);
+}
+
+/// Streams with every kind of end and frame size, with losses, and with the numbers that the store gave to some.
 fn any_streams() -> impl Strategy<Value = Vec<StreamFacts>> {
     let run = (0i64..100_000, 0u64..20_000);
-    let stream = (0usize..4, prop::collection::vec(run, 0..4), any::<bool>());
-    prop::collection::vec(stream, 0..6).prop_map(|streams| {
-        streams
-            .into_iter()
-            .enumerate()
-            .map(|(n, (side, mut runs, closed))| {
-                runs.sort_unstable();
-                let perspective =
-                    [Perspective::Tx, Perspective::Rx, Perspective::Mix, Perspective::Unknown("7".into())][side]
-                        .clone();
-                let reason = [CloseReason::PeerClosed, CloseReason::Superseded][n % 2];
-                facts(n as u64, perspective, &runs, closed.then_some(reason))
-            })
-            .collect()
+    let lost = (0u64..40_000, 1u64..4_000);
+    let stream = (
+        0usize..4,
+        prop::collection::vec(run, 0..4),
+        prop::option::of(0..CloseReason::ALL.len()),
+        prop::sample::select(vec![None, Some(160), Some(480), Some(8_000)]),
+        prop::option::of(lost),
+        any::<bool>(),
+    );
+    prop::collection::vec(stream, 0..8).prop_map(|streams| {
+        let mut numbers: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let built = streams.into_iter().zip(0..).map(|((side, mut runs, reason, frame_samples, lost, claimed), n)| {
+            runs.sort_unstable();
+            let perspective =
+                [Perspective::Tx, Perspective::Rx, Perspective::Mix, Perspective::Unknown("7".into())][side].clone();
+            let number = numbers.entry(perspective.label()).or_default();
+            *number += u64::from(claimed);
+            let generation = claimed.then_some(*number);
+            let facts = facts(n, perspective, &runs, reason.map(|index| CloseReason::ALL[index]));
+            let lost = lost.map(|(first_sample, samples)| Lost {
+                first_sample,
+                samples,
+                reason: LostReason::RecorderRingFull,
+            });
+            let lost = lost.into_iter().filter(|lost| lost.first_sample + lost.samples <= facts.samples).collect();
+            StreamFacts { generation, degraded: !claimed, frame_samples, lost, ..facts }
+        });
+        built.collect()
     })
+}
+
+/// What the lane of a perspective holds, in order: positions, and whether audio lies there.
+fn lane(ledger: &Ledger, perspective: &Perspective) -> Vec<(u64, u64, bool)> {
+    let audio = ledger.pieces.iter().filter(|piece| piece.perspective == *perspective);
+    let silence = ledger.gaps.iter().filter(|gap| gap.perspective == *perspective);
+    let mut lane: Vec<_> = audio.map(|piece| (piece.position, piece.end(), true)).collect();
+    lane.extend(silence.map(|gap| (gap.position, gap.position + gap.samples, false)));
+    lane.sort_unstable();
+    lane
 }
 
 proptest! {
     #[test]
     fn no_position_of_a_perspective_is_taken_twice_and_every_sample_is_placed_or_named_as_overlapped(
-        streams in any_streams(), split in 0usize..6
+        streams in any_streams(), split in 0usize..8
     ) {
         let split = split.min(streams.len());
         let first = lay_out(streams[..split].to_vec());
@@ -254,14 +381,64 @@ proptest! {
                 "a piece that was laid out moved"
             );
         }
-        for gap in &ledger.gaps {
-            let crosses = |piece: &&Piece| piece.perspective == gap.perspective
-                && piece.position < gap.position + gap.samples && gap.position < piece.end();
-            prop_assert!(ledger.pieces.iter().find(crosses).is_none(), "a gap lies where audio lies");
-        }
         let placed: u64 = ledger.pieces.iter().map(|piece| piece.samples).sum();
         let received: u64 = ledger.streams.iter().map(|facts| facts.samples).sum();
         let overlapped: u64 = ledger.overlaps.iter().map(|overlap| overlap.samples).sum();
         prop_assert!(placed <= received && placed + overlapped >= received);
+    }
+
+    #[test]
+    fn a_lane_is_audio_and_gaps_without_anything_twice_or_left_out(streams in any_streams(), split in 0usize..8) {
+        let split = split.min(streams.len());
+        let first = lay_out(streams[..split].to_vec());
+        let ledger = Ledger::lay_out(CONTACT, Some(first), streams[split..].to_vec());
+        for perspective in ledger.pieces.iter().map(|piece| &piece.perspective).chain(ledger.gaps.iter().map(|gap| &gap.perspective)) {
+            let lane = lane(&ledger, perspective);
+            let mut next = 0;
+            for (position, end, _) in &lane {
+                prop_assert_eq!(*position, next, "{:?}", lane);
+                prop_assert!(end > position);
+                next = *end;
+            }
+            prop_assert!(lane.last().is_some_and(|(_, _, is_audio)| *is_audio), "a lane ends with audio");
+            for lost in ledger.lost.iter().filter(|lost| lost.perspective == *perspective) {
+                let within = |piece: &&Piece| piece.stream == lost.stream
+                    && piece.position <= lost.position && lost.position + lost.samples <= piece.end();
+                prop_assert!(ledger.pieces.iter().find(within).is_some(), "a loss lies outside of its stream's audio");
+            }
+            for unwritten in ledger.unwritten.iter().filter(|unwritten| unwritten.perspective == *perspective) {
+                let end = unwritten.position + unwritten.samples_max;
+                let is_heard = |&(position, until, is_audio): &(u64, u64, bool)| {
+                    is_audio && position < end && unwritten.position < until
+                };
+                prop_assert!(!lane.iter().any(is_heard), "somebody is heard where a dead task wrote nothing");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_of_a_perspective_rise_with_its_streams_and_those_of_the_store_stay(
+        streams in any_streams(), split in 0usize..8
+    ) {
+        let split = split.min(streams.len());
+        let first = lay_out(streams[..split].to_vec());
+        let ledger = Ledger::lay_out(CONTACT, Some(first), streams[split..].to_vec());
+        let mut last: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for (facts, told) in ledger.streams.iter().zip(&streams) {
+            prop_assert_eq!(facts.stream, told.stream);
+            prop_assert!(told.generation.is_none() || told.generation == facts.generation);
+            if let Some(number) = facts.generation {
+                let last = last.entry(facts.perspective.label()).or_default();
+                prop_assert!(number > *last, "{number} comes after {last}");
+                *last = number;
+            }
+        }
+    }
+
+    #[test]
+    fn laying_out_again_what_is_known_changes_nothing(streams in any_streams()) {
+        let once = lay_out(streams.clone());
+        prop_assert_eq!(&Ledger::lay_out(CONTACT, Some(once.clone()), streams), &once);
+        prop_assert_eq!(&Ledger::lay_out(CONTACT, Some(once.clone()), Vec::new()), &once);
     }
 }
