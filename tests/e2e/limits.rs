@@ -86,3 +86,20 @@ async fn metrics_are_prometheus_text_and_count_what_happened() {
     assert_eq!(get(house.address, "/elsewhere").await.0, 404);
     assert_eq!(get(house.address, "/audio").await.0, 400, "an HTTP request to the socket's path is told what is wrong");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_new_sockets_in_a_second_are_told_to_come_back() {
+    let house = House::open(&[(settings::OPENS_PER_SECOND_MAX, "1")]).await;
+    // Each knock takes its share of the rate before anything else is looked at; twice the rate may come at once.
+    let mut refused = None;
+    for _ in 0..50 {
+        let (status, text) = get(house.address, "/audio").await;
+        if status == 503 {
+            refused = Some(text);
+            break;
+        }
+        assert_eq!(status, 400, "a knock that is let in is no handshake");
+    }
+    assert!(refused.expect("refused").contains("too many new streams per second"));
+    assert!(house.metric("earpiece_stream_refusals_total{reason=\"overloaded\"}").await >= 1);
+}
