@@ -175,9 +175,16 @@ pub(super) fn samples(plan: &CallPlan) -> u64 {
 pub(super) fn contact(args: &CallArgs) -> ContactKey {
     let from_clock = || {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(1)
+        unlike_others(u64::try_from(since.as_millis()).unwrap_or(1), std::process::id())
     };
     ContactKey { bus_no: args.bus_no, contact_id: args.contact_id.unwrap_or_else(from_clock) }
+}
+
+/// A contact id that no other program takes: those that start in the same millisecond differ in their process ids.
+/// Below 2^53 until the year 2039, so that every JSON reader keeps it exact.
+fn unlike_others(now_ms: u64, process: u32) -> u64 {
+    const PROCESSES: u64 = 1 << 12;
+    now_ms.saturating_mul(PROCESSES).saturating_add(u64::from(process) % PROCESSES)
 }
 
 #[cfg(test)]
@@ -194,6 +201,14 @@ mod tests {
             panic!("another command")
         };
         of(&args).await
+    }
+
+    #[test]
+    fn programs_that_start_at_one_instant_place_calls_of_two_contacts() {
+        let now_ms = 1_800_000_000_000;
+        assert_ne!(unlike_others(now_ms, 4_095), unlike_others(now_ms, 4_096));
+        assert!(unlike_others(now_ms, 4_095) < unlike_others(now_ms + 1, 0));
+        assert!(unlike_others(2_160_000_000_000, u32::MAX) < 1 << 53);
     }
 
     #[tokio::test]
