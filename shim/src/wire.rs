@@ -9,6 +9,8 @@ pub(crate) const fn status(kind: Kind) -> StatusCode {
     match kind {
         Kind::BadInput | Kind::Unsupported => StatusCode::BAD_REQUEST,
         Kind::Unauthorized => StatusCode::UNAUTHORIZED,
+        Kind::Forbidden => StatusCode::FORBIDDEN,
+        Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Kind::TooLate => StatusCode::REQUEST_TIMEOUT,
         Kind::Overloaded | Kind::Draining | Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -21,11 +23,16 @@ pub(crate) const fn status(kind: Kind) -> StatusCode {
 /// The close code after an `ERROR`.
 pub(crate) const fn refusal_code(kind: Kind) -> u16 {
     match kind {
-        Kind::BadInput | Kind::Unauthorized | Kind::TooLate | Kind::Superseded | Kind::NotFound => 1008,
+        Kind::BadInput
+        | Kind::Unauthorized
+        | Kind::Forbidden
+        | Kind::TooLate
+        | Kind::Superseded
+        | Kind::NotFound => 1008,
         Kind::Unsupported => 1003,
         Kind::TooLarge => 1009,
         Kind::Draining => 1012,
-        Kind::Overloaded | Kind::Unavailable => 1013,
+        Kind::Overloaded | Kind::RateLimited | Kind::Unavailable => 1013,
         Kind::Internal => 1011,
     }
 }

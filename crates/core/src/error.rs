@@ -16,12 +16,16 @@ pub enum Kind {
     Unsupported,
     /// No credential, or a wrong one.
     Unauthorized,
+    /// Known, and may not do this: another contact, or a scope that is missing.
+    Forbidden,
     /// More bytes than the stated limit.
     TooLarge,
     /// It did not arrive within the stated time.
     TooLate,
     /// A stated limit on concurrent work or on a rate is reached.
     Overloaded,
+    /// The caller asks more often than it may.
+    RateLimited,
     /// This task is going away; another will take the call.
     Draining,
     /// A newer generation of the same stream has taken over.
@@ -58,13 +62,15 @@ pub enum Retry {
 
 impl Kind {
     /// Every kind, for tables and metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::BadInput,
         Self::Unsupported,
         Self::Unauthorized,
+        Self::Forbidden,
         Self::TooLarge,
         Self::TooLate,
         Self::Overloaded,
+        Self::RateLimited,
         Self::Draining,
         Self::Superseded,
         Self::NotFound,
@@ -79,9 +85,11 @@ impl Kind {
             Self::BadInput => "bad_input",
             Self::Unsupported => "unsupported",
             Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
             Self::TooLarge => "too_large",
             Self::TooLate => "too_late",
             Self::Overloaded => "overloaded",
+            Self::RateLimited => "rate_limited",
             Self::Draining => "draining",
             Self::Superseded => "superseded",
             Self::NotFound => "not_found",
@@ -97,8 +105,10 @@ impl Kind {
             Self::BadInput
             | Self::Unsupported
             | Self::Unauthorized
+            | Self::Forbidden
             | Self::TooLarge
             | Self::TooLate
+            | Self::RateLimited
             | Self::Superseded
             | Self::NotFound => Owner::Peer,
             Self::Overloaded | Self::Draining | Self::Internal => Owner::Operator,
@@ -113,12 +123,13 @@ impl Kind {
             Self::BadInput
             | Self::Unsupported
             | Self::Unauthorized
+            | Self::Forbidden
             | Self::TooLarge
             | Self::Superseded
             | Self::NotFound
             | Self::Internal => Retry::Never,
             Self::TooLate | Self::Draining => Retry::Now,
-            Self::Overloaded | Self::Unavailable => Retry::AfterMs(1000),
+            Self::Overloaded | Self::RateLimited | Self::Unavailable => Retry::AfterMs(1000),
         }
     }
 }

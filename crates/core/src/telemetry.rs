@@ -45,3 +45,22 @@ pub const APP_EVENTS: &str = "earpiece_app_events_total";
 pub const APP_EVENTS_DROPPED: &str = "earpiece_app_events_dropped_total";
 /// Frames from the assist app that are no JSON object.
 pub const APP_FRAMES_IGNORED: &str = "earpiece_app_frames_ignored_total";
+/// Requests and handshakes whose token was refused, by `door` (`http`, `websocket`, `shim`) and `reason`.
+pub const AUTH_REFUSALS: &str = "earpiece_auth_refusals_total";
+/// HTTP answers of the functions, by `route` and `status`.
+pub const HTTP_ANSWERS: &str = "earpiece_http_answers_total";
+/// Utterances, by `outcome` (`accepted`, `duplicate`, `delivered`, `undelivered`, `dead`).
+pub const UTTERANCES: &str = "earpiece_utterances_total";
+/// Contact events from Studio scripts, by `kind`.
+pub const CONTACT_EVENTS: &str = "earpiece_contact_events_total";
+/// Tokens that were issued.
+pub const TOKENS_ISSUED: &str = "earpiece_tokens_issued_total";
+/// API Gateway connections: what became of their messages, by `outcome` (`opened`, `refused`, `audio`, `duplicate`,
+/// `listening`, `closed`).
+pub const CONNECTION_MESSAGES: &str = "earpiece_connection_messages_total";
+/// Connections that were found gone (410) while something was sent to them, and were forgotten.
+pub const CONNECTIONS_PRUNED: &str = "earpiece_connections_pruned_total";
+/// Whether this task is protected from being scaled in: 1 or 0.
+pub const SCALE_IN_PROTECTED: &str = "earpiece_scale_in_protected";
+/// Reloads of the TLS certificate, by `outcome` (`taken`, `kept_old`).
+pub const TLS_RELOADS: &str = "earpiece_tls_reloads_total";

@@ -210,6 +210,9 @@ impl<'a> Timeline<'a> {
                 self.say(Who::Earpiece, &format!("{} is heard again after {silent_ms} ms", whose(perspective)));
             }
             What::App(said) => self.app(said),
+            What::Script(event) => {
+                self.say(Who::Earpiece, &format!("the Studio script says: {}", event.kind.label()));
+            }
             What::Finished { samples } => {
                 let text = format!("the end it was: recording ({}) and ledger are written", figure::seconds(*samples));
                 self.say_toned(Who::Earpiece, &text, Some(Tone::Good));

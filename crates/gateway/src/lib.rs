@@ -1,0 +1,1 @@
+//! The front of API Gateway WebSocket APIs, for local use.

@@ -1,0 +1,1 @@
+//! One HTTPS client and one TLS server side for everything that is not AWS.

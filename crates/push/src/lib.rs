@@ -1,0 +1,1 @@
+//! Frames to the connections of an API Gateway WebSocket.
