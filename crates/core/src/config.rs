@@ -42,6 +42,12 @@ pub trait Env {
     fn get(&self, name: &str) -> Option<String>;
 }
 
+impl<E: Env + ?Sized> Env for &E {
+    fn get(&self, name: &str) -> Option<String> {
+        (**self).get(name)
+    }
+}
+
 /// The environment of this process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProcessEnv;

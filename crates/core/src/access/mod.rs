@@ -8,5 +8,4 @@ mod penalty;
 mod verify;
 
 pub use penalty::{Penalties, PenaltyRules, Who};
-pub(crate) use verify::bare_token;
-pub use verify::{PRESENTED_MAX, Verdict, Verifier};
+pub use verify::{PRESENTED_MAX, Verdict, Verifier, bare_token, digest_from_hex};

@@ -11,6 +11,9 @@ use crate::secret::Secret;
 /// How many tokens of one request are looked at: one each from the message, the header and the query, and one to spare.
 pub const PRESENTED_MAX: usize = 4;
 
+/// In front of the digest of a token, where that is configured instead of the token itself.
+const DIGEST_PREFIX: &str = "sha256:";
+
 /// What a verifier thinks of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -57,13 +60,20 @@ impl Verifier {
         Self { accepted: Accepted::Everybody }
     }
 
-    /// Accepts these tokens, without blanks and a leading `Bearer`. Of blank tokens, or of none at all, comes a verifier
-    /// that accepts nobody.
+    /// Accepts these tokens, without blanks and a leading `Bearer`. Instead of a token, its digest may be given as
+    /// `sha256:` and 64 hexadecimal digits, so that a configuration holds no secret; of a digest in another form comes
+    /// nothing that could be presented. Of blank tokens, or of none at all, comes a verifier that accepts nobody.
     #[must_use]
     pub fn new(tokens: impl IntoIterator<Item = Secret>) -> Self {
         let tokens = tokens.into_iter();
-        let digests = tokens.filter_map(|token| digest(token.reveal())).collect();
+        let digests = tokens.filter_map(|token| Configured::read(token.reveal()).digest()).collect();
         Self { accepted: Accepted::Digests(digests) }
+    }
+
+    /// Whether a configured token begins like a digest and is none: a slip, of which the operator should be told.
+    #[must_use]
+    pub fn is_misspelt(token: &Secret) -> bool {
+        matches!(Configured::read(token.reveal()), Configured::Misspelt)
     }
 
     /// Whether everybody is accepted.
@@ -106,8 +116,55 @@ impl fmt::Debug for Verifier {
     }
 }
 
+/// What stands in a configuration.
+enum Configured {
+    Nothing,
+    Digest([u8; 32]),
+    Misspelt,
+}
+
+impl Configured {
+    fn read(text: &str) -> Self {
+        let Some(digits) = bare_token(text).strip_prefix(DIGEST_PREFIX) else {
+            return digest(text).map_or(Self::Nothing, Self::Digest);
+        };
+        digest_from_hex(digits).map_or(Self::Misspelt, Self::Digest)
+    }
+
+    const fn digest(self) -> Option<[u8; 32]> {
+        match self {
+            Self::Digest(digest) => Some(digest),
+            Self::Nothing | Self::Misspelt => None,
+        }
+    }
+}
+
+/// Reads a SHA-256 digest from exactly 64 hexadecimal digits in either case.
+#[must_use]
+pub fn digest_from_hex(digits: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    if pairs.len() != digest.len() || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
+        *byte = nibble(*high)? << 4 | nibble(*low)?;
+    }
+    Some(digest)
+}
+
+const fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
 /// A token without the blanks and the `Bearer` (in any case, however often) in front of it.
-pub(crate) fn bare_token(presented: &str) -> &str {
+#[must_use]
+pub fn bare_token(presented: &str) -> &str {
     let mut token = presented.trim();
     while let Some((scheme, rest)) = token.split_once(char::is_whitespace)
         && scheme.eq_ignore_ascii_case("bearer")
@@ -192,6 +249,35 @@ mod tests {
             assert_eq!(none.judge([""]), Verdict::Missing);
             assert_eq!(none.judge(["Bearer "]), Verdict::Missing);
             assert_eq!(none.judge(["x"]), Verdict::Wrong);
+        }
+    }
+
+    #[test]
+    fn a_token_can_be_configured_by_its_digest_which_opens_nothing_itself() {
+        const DIGITS: &str = "f52fbd32b2b3b86ff88ef6c490628285f482af15ddcb29541f94bcf526a3f6c7"; // of hunter2
+        for configured in [
+            format!("sha256:{DIGITS}"),
+            format!("sha256:{}", DIGITS.to_uppercase()),
+            format!(" Bearer sha256:{DIGITS} "),
+        ] {
+            let one = verifier(&[&configured]);
+            assert_eq!(one.judge(["Bearer hunter2"]), Verdict::Accepted);
+            for presented in [configured.as_str(), DIGITS, "hunter3"] {
+                assert_eq!(one.judge([presented]), Verdict::Wrong);
+            }
+            assert!(!Verifier::is_misspelt(&Secret::new(configured)));
+        }
+    }
+
+    #[test]
+    fn a_misspelt_digest_is_found_out_and_accepts_nobody() {
+        let too_long = format!("sha256:{}", "a".repeat(65));
+        for configured in ["sha256:", "sha256:abc", &too_long, &format!("sha256:{}", "g".repeat(64))] {
+            assert!(Verifier::is_misspelt(&Secret::new(configured)), "{configured}");
+            assert_eq!(verifier(&[configured]).judge([configured]), Verdict::Wrong, "{configured}");
+        }
+        for plain in ["", "sha256", "abc", "SHA256:abc"] {
+            assert!(!Verifier::is_misspelt(&Secret::new(plain)), "{plain}");
         }
     }
 

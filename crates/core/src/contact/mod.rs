@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`key`] | which contact, which stream |
 //! | [`stream`] | one socket: awaiting init → streaming → draining → closed |
+//! | [`connection`] | the same behind API Gateway, where every message meets another process |
 //! | [`state`] | one contact: perspectives, generations, fencing, hold, end |
 //! | [`timeline`] | where samples belong in time: runs, anchors, drift |
 //! | [`facts`] | what a stream did, as written with every segment |
@@ -12,6 +13,7 @@
 //!
 //! Everything here is sans I/O: events and the time come in, effects and facts go out.
 
+pub mod connection;
 pub mod event;
 pub mod facts;
 pub mod key;

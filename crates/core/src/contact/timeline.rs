@@ -9,6 +9,10 @@
 //! stream that has fallen behind the wall clock for good by more than [`Settings::behind_us`] (audio lost on the way,
 //! a slow clock). A fast clock cannot be mended by a break; it shows as drift.
 
+mod resume;
+
+pub use resume::State;
+
 use super::facts::Run;
 
 /// Microseconds per sample at 8000 Hz.
