@@ -1,8 +1,10 @@
-//! Client of the agent assist app: one WebSocket per audio stream, `docs/assist-app.md` on the wire.
+//! Client of the agent assist app: one WebSocket per audio stream, one request per utterance, `docs/assist-app.md` on
+//! the wire.
 //!
-//! The shim holds a [`Tap`] per stream and calls it for every frame; a task of its own per stream owns the app's
+//! Voice: the shim holds a [`Tap`] per stream and calls it for every frame; a task of its own per stream owns the app's
 //! socket, connects, sends, replays after a break and listens. Between the two stands a bounded ring, so an app that is
-//! slow or away costs its own stream its oldest audio and nobody anything else.
+//! slow or away costs its own stream its oldest audio and nobody anything else. Text: [`text::TextRelay`] posts one
+//! utterance and says whether it has arrived; whoever accepted the utterance decides about another attempt.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -15,6 +17,7 @@
 //! | `session` | one connection: from `start` to its end |
 //! | `stream` | one stream's task: connections and the pauses between them |
 //! | `counters` | what is measured |
+//! | [`text`] | utterances: the note that is posted, and what its answer means |
 //!
 //! What does not live here: CXone's side of the call, recordings, and what the app's events mean.
 
@@ -27,6 +30,7 @@ mod session;
 mod settings;
 mod stream;
 mod tap;
+pub mod text;
 
 use std::sync::Arc;
 

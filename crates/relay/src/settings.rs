@@ -191,7 +191,7 @@ pub(crate) struct Limits {
 /// One setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsFault {
-    /// The field of [`VoiceSettings`].
+    /// The field of [`VoiceSettings`] or [`crate::text::TextSettings`].
     pub field: &'static str,
     /// What is wrong with it. Never repeats its value.
     pub problem: String,
