@@ -8,10 +8,12 @@ use earpiece_core::contact::{ContactKey, StreamId};
 use earpiece_core::error::Kind;
 use earpiece_core::protocol::perspective::Perspective;
 
+use crate::attribute::{n, s, seconds};
 use crate::client::Store;
 use crate::contact::{ContactRecord, ContactState, StreamRecord};
 use crate::error::StoreError;
-use crate::item::{self, Slot, Stored, n, s, seconds};
+use crate::item::{self, Slot, Stored};
+use crate::key::contact_shard;
 use crate::table;
 use crate::write::{Change, Outcome};
 
@@ -72,7 +74,7 @@ impl ClaimError {
 
 impl Store {
     /// Takes a perspective for a stream: creates the contact, continues it, or brings it back when it was over. In the
-    /// last case an end that was requested or begun no longer counts.
+    /// last case an end that was requested or begun no longer counts. A hold is over in each case.
     ///
     /// Generations go on counting even over a contact that had expired but was not deleted yet.
     ///
@@ -114,10 +116,12 @@ fn change_for(claim: &Claim<'_>, slot: Slot) -> Change {
         .set(of("seen_at_ms"), ":now")
         .remove(of("close_reason"))
         .remove(item::END_REQUESTED_AT_MS)
+        .remove(item::HOLD_SINCE_MS)
+        .remove(item::HOLD_UNTIL_MS)
         .value(":me", s(claim.stream.to_string()))
         .value(":opened", n(claim.opened_at_us))
         .value(":task", s(claim.task))
-        .value(":shard", s(item::shard_of(&claim.contact)))
+        .value(":shard", s(contact_shard(&claim.contact)))
         .value(":stale_at", n(claim.now_ms.saturating_add_unsigned(claim.stale_after_ms)))
         .value(":now", n(claim.now_ms))
         .value(":now_s", n(seconds(claim.now_ms)))

@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{Credentials, Region};
+use earpiece_core::config::ProcessEnv;
 use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::error::StoreError;
+use crate::sdk;
 
 /// How long one TCP and TLS connection may take to stand.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -36,23 +37,30 @@ pub struct Store {
     pub(crate) client: Client,
     pub(crate) table: Arc<str>,
     in_flight: Arc<Semaphore>,
+    /// What is wrong with how it was configured: every request is refused with it.
+    fault: Option<StoreError>,
 }
 
 impl Store {
     /// A store on DynamoDB, with region and credentials from the environment (variables, profile, or the container's
-    /// role). `endpoint` replaces the region's own; on a loopback address it is [`Store::connect_local`].
+    /// role). `endpoint` replaces the region's own, and so does `AWS_ENDPOINT_URL`; an `endpoint` on a loopback address
+    /// is [`Store::connect_local`]. The certificates of `EARPIECE_CA_FILE` (PEM) are trusted beside those of AWS.
     ///
-    /// Nothing is sent yet: a wrong table or a missing credential shows with the first request.
+    /// Nothing is sent yet: a wrong table, a missing credential or a file that holds no certificate shows with the
+    /// first request.
     pub async fn connect(table: &str, endpoint: Option<&str>) -> Self {
         if let Some(endpoint) = endpoint.filter(|endpoint| is_loopback(endpoint)) {
             return Self::connect_local(endpoint, table);
         }
-        let mut loader =
-            aws_config::defaults(BehaviorVersion::v2026_01_12()).timeout_config(timeouts()).retry_config(retries());
-        if let Some(endpoint) = endpoint {
-            loader = loader.endpoint_url(endpoint);
+        match sdk::load(&ProcessEnv, endpoint).await {
+            Ok(config) => Self::new(Client::new(&config), table),
+            Err(fault) => Self::faulty(fault, table),
         }
-        Self::new(Client::new(&loader.load().await), table)
+    }
+
+    /// A store that sends nothing and says why with every request.
+    fn faulty(fault: StoreError, table: &str) -> Self {
+        Self { fault: Some(fault), ..Self::connect_local("http://localhost", table) }
     }
 
     /// A store on a local DynamoDB (embedded, or an emulator), which needs no real credentials.
@@ -61,19 +69,19 @@ impl Store {
     #[must_use]
     pub fn connect_local(endpoint: &str, table: &str) -> Self {
         let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
+            .behavior_version(sdk::behavior())
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .endpoint_url(endpoint)
             .region(Region::from_static(LOCAL_REGION))
             .credentials_provider(Credentials::new("local", "local", None, None, "local endpoint"))
-            .timeout_config(timeouts())
-            .retry_config(retries())
+            .timeout_config(sdk::timeouts())
+            .retry_config(sdk::retries())
             .build();
         Self::new(Client::from_conf(config), table)
     }
 
     fn new(client: Client, table: &str) -> Self {
-        Self { client, table: table.into(), in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)) }
+        Self { client, table: table.into(), in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)), fault: None }
     }
 
     /// The table's name.
@@ -84,8 +92,11 @@ impl Store {
 
     /// Waits for a turn to send a request. `None` cannot happen, as nobody closes the semaphore; if it did, the request
     /// would go out without a turn, which is the lesser harm.
-    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.in_flight.acquire().await.ok()
+    pub(crate) async fn turn(&self) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
+        match &self.fault {
+            Some(fault) => Err(fault.clone()),
+            None => Ok(self.in_flight.acquire().await.ok()),
+        }
     }
 }
 
@@ -93,21 +104,6 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("table", &self.table).finish_non_exhaustive()
     }
-}
-
-fn timeouts() -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-        .operation_timeout(OPERATION_TIMEOUT)
-        .build()
-}
-
-fn retries() -> RetryConfig {
-    RetryConfig::standard()
-        .with_max_attempts(ATTEMPTS_MAX)
-        .with_initial_backoff(BACKOFF_INITIAL)
-        .with_max_backoff(BACKOFF_MAX)
 }
 
 /// Whether an endpoint such as `http://127.0.0.1:8000` stays on this machine and is plain HTTP.
@@ -146,6 +142,17 @@ mod tests {
     fn a_store_prints_its_table_and_no_credential() {
         let store = Store::connect_local("http://127.0.0.1:1", "calls");
         assert_eq!(format!("{store:?}"), r#"Store { table: "calls", .. }"#);
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_the_configuration_shows_with_the_first_request() {
+        let fault =
+            StoreError::Refused { code: String::from("EARPIECE_CA_FILE"), message: String::from("no such file") };
+        let store = Store::faulty(fault.clone(), "calls");
+        let contact = earpiece_core::contact::ContactKey { bus_no: 1, contact_id: 1 };
+        assert_eq!(store.contact(&contact, 0).await.unwrap_err(), fault);
+        assert_eq!(store.count_request(1, 0, 1).await.unwrap_err(), fault);
+        assert_eq!(store.create_table().await.unwrap_err(), fault);
     }
 
     #[tokio::test]

@@ -34,6 +34,12 @@ pub struct ContactRecord {
     /// Why it was found to be over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_reason: Option<EndReason>,
+    /// The hold that the Studio script told of; absent when it told of none, or of its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// When the Studio script last said something of the contact, in milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script_at_ms: Option<i64>,
 }
 
 impl ContactRecord {
@@ -65,6 +71,16 @@ pub struct StreamRecord {
     /// How it ended; absent while it is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub close_reason: Option<CloseReason>,
+}
+
+/// A hold that is known and not guessed: nobody is to take its silence for the end of the contact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hold {
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since_ms: i64,
+    /// From when on it counts no more, though nobody told of its end, in milliseconds since the Unix epoch.
+    pub until_ms: i64,
 }
 
 /// Who finishes a contact, and for how long nobody else may.

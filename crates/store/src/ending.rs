@@ -8,10 +8,11 @@ use earpiece_core::contact::ContactKey;
 use earpiece_core::contact::facts::CloseReason;
 use earpiece_core::contact::state::EndReason;
 
+use crate::attribute::{VERSION, expiry_s, n, s};
 use crate::client::Store;
 use crate::contact::{ContactRecord, ContactState};
 use crate::error::StoreError;
-use crate::item::{self, Slot, Stored, all_closed, any_open, n, s, seconds};
+use crate::item::{self, Slot, Stored, all_closed, any_open};
 use crate::stream::FORMS_TRIED_MAX;
 use crate::table;
 use crate::write::{Change, Outcome};
@@ -58,7 +59,8 @@ pub enum Decision {
 ///
 /// A stream counts as closed when it ended or when its task was not heard of for `stale_after_ms`. A contact without a
 /// stream is over at once when its end was requested, and otherwise `quiet_ms` after anything was last heard of it:
-/// CXone shakes hands again after a task died as it does after a hold.
+/// CXone shakes hands again after a task died as it does after a hold. What the Studio script says is a sign of life,
+/// too, and while it has the contact on hold, the quiet period does not end it.
 #[must_use]
 pub fn decide(record: &ContactRecord, now_ms: i64, quiet_ms: u64, stale_after_ms: u64) -> Decision {
     match record.state {
@@ -79,9 +81,10 @@ pub fn decide(record: &ContactRecord, now_ms: i64, quiet_ms: u64, stale_after_ms
     if record.end_requested {
         return Decision::End { reason: EndReason::Event, lost };
     }
-    let last_heard_ms = record.streams.values().map(|stream| stream.seen_at_ms).max();
+    let last_heard_ms = record.streams.values().map(|stream| stream.seen_at_ms).chain(record.script_at_ms).max();
     let last_heard_ms = last_heard_ms.unwrap_or(record.opened_at_us / 1000);
     let quiet_until_ms = last_heard_ms.saturating_add_unsigned(quiet_ms);
+    let quiet_until_ms = record.hold.map_or(quiet_until_ms, |hold| quiet_until_ms.max(hold.until_ms));
     if now_ms < quiet_until_ms {
         return Decision::Wait { until_ms: quiet_until_ms };
     }
@@ -157,7 +160,6 @@ impl Store {
         now_ms: i64,
         retain_ms: u64,
     ) -> Result<bool, StoreError> {
-        let expires_at_s = seconds(now_ms.saturating_add_unsigned(retain_ms).saturating_add(999));
         let change = Change::new()
             .only_if(format!("{} = :ending", item::STATE))
             .only_if(format!("{} = :task", item::FINISHER_TASK))
@@ -171,7 +173,7 @@ impl Store {
             .value(":ending", s(ContactState::Ending.label()))
             .value(":ended", s(ContactState::Ended.label()))
             .value(":task", s(task))
-            .value(":expires", n(expires_at_s));
+            .value(":expires", n(expiry_s(now_ms, retain_ms)));
         Ok(match self.change(contact, change).await? {
             Outcome::Applied(_) => true,
             Outcome::Refused(stored) => stored.is_some_and(|stored| stored.finished_by.as_deref() == Some(task)),
@@ -190,7 +192,7 @@ impl Store {
 }
 
 fn unchanged_since(read: &Stored, change: Change) -> Change {
-    change.only_if(format!("{} = :read", item::VERSION)).value(":read", n(read.version))
+    change.only_if(format!("{VERSION} = :read")).value(":read", n(read.version))
 }
 
 fn end_while_streaming(now_ms: i64) -> Change {
@@ -251,7 +253,7 @@ mod tests {
     use earpiece_core::contact::StreamId;
 
     use super::*;
-    use crate::contact::{Finisher, StreamRecord};
+    use crate::contact::{Finisher, Hold, StreamRecord};
 
     const QUIET_MS: u64 = 900_000;
     const STALE_MS: u64 = 180_000;
@@ -280,6 +282,8 @@ mod tests {
             due_at_ms: None,
             ended_at_ms: None,
             end_reason: None,
+            hold: None,
+            script_at_ms: None,
         }
     }
 
@@ -300,6 +304,25 @@ mod tests {
         let record = live(&[("TX", false, 1000), ("RX", false, 5000)]);
         assert_eq!(decided(&record, 904_999), Decision::Wait { until_ms: 905_000 });
         assert_eq!(decided(&record, 905_000), Decision::End { reason: EndReason::Quiet, lost: vec![] });
+    }
+
+    #[test]
+    fn a_known_hold_postpones_the_quiet_period_and_not_for_ever() {
+        let hold = Some(Hold { since_ms: 6000, until_ms: 3_606_000 });
+        let record = ContactRecord { hold, script_at_ms: Some(6000), ..live(&[("TX", false, 5000)]) };
+        assert_eq!(decided(&record, 906_000), Decision::Wait { until_ms: 3_606_000 });
+        assert_eq!(decided(&record, 3_606_000), Decision::End { reason: EndReason::Quiet, lost: vec![] });
+        let resumed = ContactRecord { hold: None, script_at_ms: Some(2_000_000), ..record };
+        assert_eq!(decided(&resumed, 2_000_001), Decision::Wait { until_ms: 2_900_000 }, "a resume is a sign of life");
+    }
+
+    #[test]
+    fn a_hold_shortens_nothing_and_does_not_outlast_a_requested_end() {
+        let hold = Some(Hold { since_ms: 5000, until_ms: 6000 });
+        let record = ContactRecord { hold, ..live(&[("TX", false, 5000)]) };
+        assert_eq!(decided(&record, 6000), Decision::Wait { until_ms: 905_000 });
+        let requested = ContactRecord { end_requested: true, ..record };
+        assert_eq!(decided(&requested, 5500), Decision::End { reason: EndReason::Event, lost: vec![] });
     }
 
     #[test]

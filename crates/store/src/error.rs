@@ -38,6 +38,16 @@ pub enum StoreError {
         /// Which attribute.
         attribute: String,
     },
+    /// What is to be kept does not fit into one item of the table, which holds 400 KB in all.
+    #[error("{what} has {bytes} bytes, and the store takes at most {bytes_max}")]
+    TooLarge {
+        /// What: a payload, a document, an id.
+        what: &'static str,
+        /// How large it is, in bytes.
+        bytes: usize,
+        /// How large it may be, in bytes.
+        bytes_max: usize,
+    },
     /// Others changed the contact between all of our attempts.
     #[error("the contact changed during every attempt")]
     Contended,
@@ -56,6 +66,7 @@ impl StoreError {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Throttled { .. } | Self::Timeout | Self::Unavailable { .. } | Self::Contended => Kind::Unavailable,
+            Self::TooLarge { .. } => Kind::TooLarge,
             Self::Refused { .. } | Self::Damaged { .. } => Kind::Internal,
         }
     }
@@ -65,6 +76,11 @@ impl StoreError {
     pub const fn is_transient(&self) -> bool {
         matches!(self.kind(), Kind::Unavailable)
     }
+}
+
+/// Refuses what would not fit, before it is sent.
+pub(crate) const fn fits(what: &'static str, bytes: usize, bytes_max: usize) -> Result<(), StoreError> {
+    if bytes > bytes_max { Err(StoreError::TooLarge { what, bytes, bytes_max }) } else { Ok(()) }
 }
 
 /// Classes an error of the SDK. A failed condition is no error and is taken out before (`write`).

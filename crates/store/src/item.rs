@@ -3,26 +3,21 @@
 //! Each perspective has a group of attributes with its own prefix (`tx_stream`, `tx_generation`, …), flat and not
 //! nested, so that one condition expression can speak of one perspective, or of all the others.
 
-use std::collections::{BTreeMap, HashMap};
-use std::str::FromStr;
+use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use earpiece_core::contact::ContactKey;
 use earpiece_core::contact::facts::CloseReason;
 use earpiece_core::contact::state::EndReason;
 use earpiece_core::protocol::perspective::Perspective;
 
-use crate::contact::{ContactRecord, ContactState, Finisher, StreamRecord};
+use crate::attribute::{Item, VERSION, flag, number, optional, parsed, required, seconds, text};
+use crate::contact::{ContactRecord, ContactState, Finisher, Hold, StreamRecord};
 use crate::error::StoreError;
-use crate::table::{self, DUE_SHARDS};
-
-/// An item as it travels.
-pub(crate) type Item = HashMap<String, AttributeValue>;
+use crate::key::contact_of;
+use crate::table;
 
 pub(crate) const STATE: &str = "contact_state";
 pub(crate) const OPENED_AT_US: &str = "opened_at_us";
-/// Counts the item's writes: a decision that was made on a read is written only if this did not move.
-pub(crate) const VERSION: &str = "item_version";
 /// Present when an end was requested. A time in the past serves as the due time of the last close.
 pub(crate) const END_REQUESTED_AT_MS: &str = "end_requested_at_ms";
 pub(crate) const FINISHER_TASK: &str = "finisher_task";
@@ -31,6 +26,11 @@ pub(crate) const FINISHER_LEASE_UNTIL_MS: &str = "finisher_lease_until_ms";
 pub(crate) const FINISHED_BY: &str = "finished_by";
 pub(crate) const ENDED_AT_MS: &str = "ended_at_ms";
 pub(crate) const END_REASON: &str = "end_reason";
+/// Since when the Studio script has the contact on hold; present with [`HOLD_UNTIL_MS`] while it does.
+pub(crate) const HOLD_SINCE_MS: &str = "hold_since_ms";
+pub(crate) const HOLD_UNTIL_MS: &str = "hold_until_ms";
+/// The newest thing that the Studio script said of the contact: what comes later and is older changes nothing.
+pub(crate) const SCRIPT_AT_MS: &str = "script_at_ms";
 
 /// The attributes of one perspective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +137,8 @@ impl Stored {
             due_at_ms: optional(item, table::DUE_AT_MS, number)?,
             ended_at_ms: optional(item, ENDED_AT_MS, number)?,
             end_reason: optional(item, END_REASON, end_reason)?,
+            hold: read_hold(item)?,
+            script_at_ms: optional(item, SCRIPT_AT_MS, number)?,
         };
         Ok(Self {
             record,
@@ -167,29 +169,9 @@ fn read_finisher(item: &Item) -> Result<Option<Finisher>, StoreError> {
     Ok(Some(Finisher { task, lease_until_ms: required(item, FINISHER_LEASE_UNTIL_MS, number)? }))
 }
 
-fn optional<T>(item: &Item, name: &str, read: fn(&AttributeValue) -> Option<T>) -> Result<Option<T>, StoreError> {
-    let Some(value) = item.get(name) else { return Ok(None) };
-    read(value).map(Some).ok_or_else(|| StoreError::Damaged { attribute: name.to_owned() })
-}
-
-fn required<T>(item: &Item, name: &str, read: fn(&AttributeValue) -> Option<T>) -> Result<T, StoreError> {
-    optional(item, name, read)?.ok_or_else(|| StoreError::Damaged { attribute: name.to_owned() })
-}
-
-fn text(value: &AttributeValue) -> Option<String> {
-    value.as_s().ok().cloned()
-}
-
-fn parsed<T: FromStr>(value: &AttributeValue) -> Option<T> {
-    value.as_s().ok()?.parse().ok()
-}
-
-fn number<T: FromStr>(value: &AttributeValue) -> Option<T> {
-    value.as_n().ok()?.parse().ok()
-}
-
-fn flag(value: &AttributeValue) -> Option<bool> {
-    value.as_bool().ok().copied()
+fn read_hold(item: &Item) -> Result<Option<Hold>, StoreError> {
+    let Some(since_ms) = optional(item, HOLD_SINCE_MS, number)? else { return Ok(None) };
+    Ok(Some(Hold { since_ms, until_ms: required(item, HOLD_UNTIL_MS, number)? }))
 }
 
 fn state(value: &AttributeValue) -> Option<ContactState> {
@@ -207,40 +189,13 @@ fn close_reason(value: &AttributeValue) -> Option<CloseReason> {
     CloseReason::ALL.into_iter().find(|reason| reason.label() == word)
 }
 
-/// The partition key of a contact.
-pub(crate) fn partition_of(contact: &ContactKey) -> String {
-    format!("CONTACT#{}#{}", contact.bus_no, contact.contact_id)
-}
-
-fn contact_of(partition: &AttributeValue) -> Option<ContactKey> {
-    let (bus_no, contact_id) = partition.as_s().ok()?.strip_prefix("CONTACT#")?.split_once('#')?;
-    Some(ContactKey { bus_no: bus_no.parse().ok()?, contact_id: contact_id.parse().ok()? })
-}
-
-/// Which shard of the index a contact lies in. Contact ids are dealt out in order, so the last bits spread well.
-pub(crate) fn shard_of(contact: &ContactKey) -> String {
-    ((contact.bus_no ^ contact.contact_id) % DUE_SHARDS).to_string()
-}
-
-/// Time to live is counted in whole seconds.
-pub(crate) const fn seconds(ms: i64) -> i64 {
-    ms.div_euclid(1000)
-}
-
-pub(crate) fn s(value: impl Into<String>) -> AttributeValue {
-    AttributeValue::S(value.into())
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "numbers are copied")]
-pub(crate) fn n(value: impl ToString) -> AttributeValue {
-    AttributeValue::N(value.to_string())
-}
-
 #[cfg(test)]
 mod tests {
-    use earpiece_core::contact::StreamId;
+    use earpiece_core::contact::{ContactKey, StreamId};
 
     use super::*;
+    use crate::attribute::{n, s};
+    use crate::key::partition_of;
 
     fn item() -> (Item, ContactRecord) {
         let contact = ContactKey { bus_no: u64::MAX, contact_id: u64::MAX };
@@ -265,6 +220,9 @@ mod tests {
             (table::DUE_AT_MS.into(), n(9)),
             (ENDED_AT_MS.into(), n(6)),
             (END_REASON.into(), s("event")),
+            (HOLD_SINCE_MS.into(), n(3)),
+            (HOLD_UNTIL_MS.into(), n(8)),
+            (SCRIPT_AT_MS.into(), n(4)),
             ("tx_claimed_over".into(), s("ended")),
             ("tx_stream".into(), s(stream.stream.to_string())),
             ("tx_generation".into(), n(stream.generation)),
@@ -285,6 +243,8 @@ mod tests {
             due_at_ms: Some(9),
             ended_at_ms: Some(6),
             end_reason: Some(EndReason::Event),
+            hold: Some(Hold { since_ms: 3, until_ms: 8 }),
+            script_at_ms: Some(4),
         };
         (item, record)
     }
@@ -301,7 +261,9 @@ mod tests {
 
     #[test]
     fn an_attribute_that_lacks_or_holds_something_else_is_named() {
-        for attribute in [table::PARTITION_KEY, STATE, VERSION, FINISHER_LEASE_UNTIL_MS, "tx_open", "tx_generation"] {
+        for attribute in
+            [table::PARTITION_KEY, STATE, VERSION, FINISHER_LEASE_UNTIL_MS, HOLD_UNTIL_MS, "tx_open", "tx_generation"]
+        {
             let damaged = Err(StoreError::Damaged { attribute: attribute.to_owned() });
             let (mut item, _) = item();
             item.insert(attribute.to_owned(), AttributeValue::Null(true));
@@ -332,12 +294,9 @@ mod tests {
     }
 
     #[test]
-    fn every_close_reason_and_shard_survives_the_table() {
+    fn every_close_reason_survives_the_table() {
         for reason in CloseReason::ALL {
             assert_eq!(close_reason(&s(reason.label())), Some(reason));
         }
-        let shards: std::collections::BTreeSet<_> =
-            (0..100).map(|contact_id| shard_of(&ContactKey { bus_no: 4, contact_id })).collect();
-        assert_eq!(shards.len() as u64, DUE_SHARDS);
     }
 }

@@ -11,11 +11,13 @@ use earpiece_core::contact::{ContactKey, StreamId};
 use earpiece_core::error::Kind;
 use earpiece_core::protocol::perspective::Perspective;
 
+use crate::attribute::{is_unexpired, n, s, seconds};
 use crate::claim::reopen;
 use crate::client::Store;
 use crate::contact::StreamRecord;
 use crate::error::StoreError;
-use crate::item::{self, Slot, Stored, n, s, seconds};
+use crate::item::{self, Slot, Stored};
+use crate::key::contact_shard;
 use crate::table;
 use crate::write::{Change, Outcome};
 
@@ -102,7 +104,7 @@ impl Store {
             .remove(slot.attribute("close_reason"))
             .set(table::DUE_SHARD, ":shard")
             .set(table::DUE_AT_MS, ":stale_at")
-            .value(":shard", s(item::shard_of(&contact)))
+            .value(":shard", s(contact_shard(&contact)))
             .value(":stale_at", n(now_ms.saturating_add_unsigned(stale_after_ms)));
         match self.change(&contact, change).await? {
             Outcome::Applied(_) => Ok(()),
@@ -144,7 +146,7 @@ fn last_ends(end: &StreamEnd<'_>, slot: Slot) -> Change {
         .only_if(slot.others_closed())
         .set(table::DUE_SHARD, ":shard")
         .set(table::DUE_AT_MS, &due_at)
-        .value(":shard", s(item::shard_of(&end.contact)))
+        .value(":shard", s(contact_shard(&end.contact)))
         .value(":quiet_at", n(end.now_ms.saturating_add_unsigned(end.quiet_ms)))
 }
 
@@ -165,11 +167,10 @@ fn closed(end: &StreamEnd<'_>, slot: Slot) -> Change {
 /// checkpoint does not bring it back.
 fn seen(change: Change, slot: Slot, stream: StreamId, samples: u64, now_ms: i64) -> Change {
     let of = |field| slot.attribute(field);
-    let expires_at_s = table::EXPIRES_AT_S;
     reopen(change)
         .only_if(format!("{} = :me", of("stream")))
         .only_if(format!("{} = :true OR {} = :task_lost", of("open"), of("close_reason")))
-        .only_if(format!("attribute_not_exists({expires_at_s}) OR {expires_at_s} > :now_s"))
+        .only_if(is_unexpired())
         .set(of("samples"), ":samples")
         .set(of("seen_at_ms"), ":now")
         .value(":me", s(stream.to_string()))

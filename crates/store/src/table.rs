@@ -17,15 +17,21 @@ pub const PARTITION_KEY: &str = "pk";
 pub const SORT_KEY: &str = "sk";
 /// The sort key of a contact.
 pub const CONTACT_SORT: &str = "CONTACT";
-/// The sparse index of contacts that are not finished.
+/// The partition of the token server's private signing key: a policy with `dynamodb:LeadingKeys` keeps it apart.
+pub const SIGNING_PARTITION: &str = "SIGNING";
+/// The partition of the public halves of all signing keys.
+pub const JWKS_PARTITION: &str = "JWKS";
+/// The sparse index of what somebody has to look at: contacts that are not finished, utterances that are not
+/// delivered, and dead letters.
 pub const DUE_INDEX: &str = "due";
-/// The index's partition key: `"0"` … `"3"`.
+/// The index's partition key: `"0"` … `"3"` for contacts, `"U0"` … `"U3"` for utterances, `"D0"` … `"D3"` for dead
+/// letters.
 pub const DUE_SHARD: &str = "due_shard";
 /// The index's sort key, in milliseconds since the Unix epoch.
 pub const DUE_AT_MS: &str = "due_at_ms";
 /// The time-to-live attribute, in seconds since the Unix epoch.
 pub const EXPIRES_AT_S: &str = "expires_at";
-/// How many partitions the index is spread over, so that no single one takes every write.
+/// How many partitions of the index each kind is spread over, so that no single one takes every write.
 pub const DUE_SHARDS: u64 = 4;
 
 /// The whole table, as data: what [`Store::create_table`] makes here, a template has to make in an account.
@@ -93,6 +99,7 @@ impl Store {
         };
         let keys = DEFINITION.key.into_iter().chain(DEFINITION.due_key);
         let attributes = keys.map(|(name, kind)| attribute(name, kind)).collect::<Result<_, _>>().map_err(built)?;
+        let _turn = self.turn().await?;
         let created = self
             .client
             .create_table()

@@ -1,4 +1,5 @@
-//! The one way in which the table is written: a conditional update of one contact.
+//! The one way in which the table is written: a conditional update of one item. (A pair of signing keys alone takes a
+//! transaction, `keys`.)
 
 use std::collections::HashMap;
 
@@ -7,21 +8,22 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use earpiece_core::contact::ContactKey;
 
+use crate::attribute::{Item, VERSION, n};
 use crate::client::Store;
 use crate::error::{StoreError, classify};
-use crate::item::{Item, Stored, VERSION, n, partition_of, s};
-use crate::table::{CONTACT_SORT, PARTITION_KEY, SORT_KEY};
+use crate::item::Stored;
+use crate::key::Key;
 
-/// What became of a conditional write. In both cases the contact is as it was at that instant.
+/// What became of a conditional write. In both cases the item is as it was at that instant.
 #[derive(Debug)]
-pub(crate) enum Outcome {
-    /// The condition held; this is the contact after the write.
-    Applied(Stored),
-    /// The condition failed; this is the contact as it stands, if there is one.
-    Refused(Option<Stored>),
+pub(crate) enum Outcome<T> {
+    /// The condition held; this is the item after the write.
+    Applied(T),
+    /// The condition failed; this is the item as it stands, if there is one.
+    Refused(Option<T>),
 }
 
-/// A change to one contact and the condition under which it is made. Attribute names are chosen so that none is a
+/// A change to one item and the condition under which it is made. Attribute names are chosen so that none is a
 /// reserved word of DynamoDB and expressions read as they are.
 #[derive(Debug, Default)]
 pub(crate) struct Change {
@@ -29,6 +31,8 @@ pub(crate) struct Change {
     remove: Vec<String>,
     only_if: Vec<String>,
     values: HashMap<String, AttributeValue>,
+    /// Whether the item is not wanted back.
+    is_quiet: bool,
 }
 
 impl Change {
@@ -60,6 +64,12 @@ impl Change {
         self
     }
 
+    /// Does not ask for the item after the write: [`Outcome::Applied`] holds an empty one. For large items.
+    pub(crate) const fn quietly(mut self) -> Self {
+        self.is_quiet = true;
+        self
+    }
+
     fn update_expression(&self) -> String {
         let mut parts = vec![format!("ADD {VERSION} :one")];
         for (verb, clauses) in [("SET", &self.set), ("REMOVE", &self.remove)] {
@@ -70,46 +80,50 @@ impl Change {
         parts.join(" ")
     }
 
-    fn condition_expression(&self) -> String {
-        self.only_if.iter().map(|condition| format!("({condition})")).collect::<Vec<_>>().join(" AND ")
+    fn condition_expression(&self) -> Option<String> {
+        let conditions: Vec<_> = self.only_if.iter().map(|condition| format!("({condition})")).collect();
+        (!conditions.is_empty()).then(|| conditions.join(" AND "))
     }
 }
 
 impl Store {
-    /// Makes a change if its condition holds. Every change counts the item's version up.
-    pub(crate) async fn change(&self, contact: &ContactKey, change: Change) -> Result<Outcome, StoreError> {
-        let _turn = self.turn().await;
+    /// Makes a change to a contact if its condition holds.
+    pub(crate) async fn change(&self, contact: &ContactKey, change: Change) -> Result<Outcome<Stored>, StoreError> {
+        match self.change_item(&Key::contact(contact), change).await? {
+            Outcome::Applied(item) => Stored::read(&item).map(Outcome::Applied),
+            Outcome::Refused(item) => item.as_ref().map(Stored::read).transpose().map(Outcome::Refused),
+        }
+    }
+
+    /// Makes a change to any item if its condition holds. Every change counts the item's version up.
+    pub(crate) async fn change_item(&self, key: &Key, change: Change) -> Result<Outcome<Item>, StoreError> {
+        let wanted_back = if change.is_quiet { ReturnValue::None } else { ReturnValue::AllNew };
+        let _turn = self.turn().await?;
         let sent = self
             .client
             .update_item()
             .table_name(&*self.table)
-            .set_key(Some(key_of(contact)))
+            .set_key(Some(key.to_item()))
             .update_expression(change.update_expression())
-            .condition_expression(change.condition_expression())
+            .set_condition_expression(change.condition_expression())
             .set_expression_attribute_values(Some(change.value(":one", n(1)).values))
-            .return_values(ReturnValue::AllNew)
+            .return_values(wanted_back)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
         match sent {
-            Ok(answer) => Stored::read(&answer.attributes.unwrap_or_default()).map(Outcome::Applied),
+            Ok(answer) => Ok(Outcome::Applied(answer.attributes.unwrap_or_default())),
             Err(SdkError::ServiceError(service)) if service.err().is_conditional_check_failed_exception() => {
                 let standing = match service.into_err() {
                     UpdateItemError::ConditionalCheckFailedException(failed) => failed.item,
                     _ => None,
                 };
                 // An endpoint may answer "no item" as an empty one.
-                let standing = standing.filter(|item| !item.is_empty());
-                standing.as_ref().map(Stored::read).transpose().map(Outcome::Refused)
+                Ok(Outcome::Refused(standing.filter(|item| !item.is_empty())))
             }
             Err(error) => Err(classify(&error)),
         }
     }
-}
-
-/// The key of a contact's item.
-pub(crate) fn key_of(contact: &ContactKey) -> Item {
-    Item::from([(PARTITION_KEY.to_owned(), s(partition_of(contact))), (SORT_KEY.to_owned(), s(CONTACT_SORT))])
 }
 
 #[cfg(test)]
@@ -128,6 +142,11 @@ mod tests {
             change.update_expression(),
             "ADD item_version :one SET tx_open = :false, tx_samples = :samples REMOVE expires_at"
         );
-        assert_eq!(change.condition_expression(), "(a = :a OR b = :b) AND (c = :c)");
+        assert_eq!(change.condition_expression().as_deref(), Some("(a = :a OR b = :b) AND (c = :c)"));
+    }
+
+    #[test]
+    fn a_change_without_a_condition_sends_none() {
+        assert_eq!(Change::new().set("a", ":a").condition_expression(), None);
     }
 }

@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use earpiece_core::contact::facts::CloseReason;
 use earpiece_core::contact::{ContactKey, StreamId};
 use earpiece_core::protocol::perspective::Perspective;
-use earpiece_store::{Checkpoint, Claim, ContactState, Embedded, Ending, Store, StreamEnd};
+use earpiece_store::{
+    Acceptance, Accepted, Checkpoint, Claim, ConnectionRecord, ContactState, Embedded, Ending, Store, StoredKey,
+    StreamEnd,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -133,4 +136,54 @@ async fn every_write_recognises_its_own_earlier_success() {
     assert!(store.finish(&CONTACT, "finisher", 5000, 60_000).await.unwrap());
     assert!(way.has_lost());
     assert_eq!(store.contact(&CONTACT, 5000).await.unwrap().unwrap().state, ContactState::Ended);
+}
+
+#[tokio::test]
+async fn every_race_recognises_its_own_earlier_victory() {
+    let embedded = Embedded::memory().unwrap();
+    let way = LossyWay::to(&embedded).await;
+    let store = &way.store;
+
+    way.lose(1);
+    let acceptance = Acceptance {
+        contact: CONTACT,
+        key: "key",
+        request_id: "request",
+        payload: b"words",
+        now_ms: 0,
+        lease_ms: 1000,
+        window_ms: 60_000,
+        keep_ms: 60_000,
+    };
+    assert_eq!(store.accept_utterance(&acceptance).await.unwrap(), Accepted::New);
+    assert!(way.has_lost());
+
+    let due = store.due_utterances(1000, 1).await.unwrap().remove(0);
+    way.lose(1);
+    assert!(store.take_utterance(&due, 1000, 1000).await.unwrap());
+    assert!(way.has_lost());
+    let taken = store.due_utterances(2000, 1).await.unwrap().remove(0);
+    assert_eq!(taken.attempts, 1);
+
+    store.bury_utterance(&CONTACT, "key", "request", 2000, 60_000, "refused").await.unwrap();
+    way.lose(1);
+    assert!(store.revive_utterance(&CONTACT, "key", 3000).await.unwrap());
+    assert!(way.has_lost());
+
+    way.lose(1);
+    let unknown = ConnectionRecord::unknown("c1");
+    let written = store.write_connection(&unknown, 0, 1000).await.unwrap().unwrap();
+    assert!(way.has_lost());
+    assert_eq!(store.connection("c1", 0).await.unwrap(), written);
+
+    way.lose(1);
+    assert!(store.spend("id", 100, 0).await.unwrap());
+    assert!(way.has_lost());
+    assert!(!store.spend("id", 100, 0).await.unwrap());
+
+    way.lose(1);
+    let key = StoredKey { kid: String::from("k1"), created_at_s: 0, body: String::from("{}") };
+    assert!(store.add_signing_key(&key, &key, None, 100).await.unwrap());
+    assert!(way.has_lost());
+    assert_eq!(store.public_keys(0).await.unwrap(), [key]);
 }

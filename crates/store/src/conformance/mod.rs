@@ -1,14 +1,19 @@
 //! What every DynamoDB has to pass that this store stands on: the embedded one, an emulator, a real account.
 //!
-//! Each case uses contacts of its own, so the suite runs on a table that others use too. It panics where the store
-//! breaks its word. It reads the clock, as an endpoint may delete by its own what has expired.
+//! Each case uses contacts of its own, so the suite runs on a table that others use too, but for the signing keys, of
+//! which a table has one. It panics where the store breaks its word. It reads the clock, as an endpoint may delete by its own what has expired.
 
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "the suite is made of assertions")]
 
 pub mod claims;
+pub mod connections;
 pub mod endings;
+pub mod keys;
+pub mod limits;
 pub mod reads;
+pub mod scripts;
 pub mod streams;
+pub mod utterances;
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +42,11 @@ pub async fn all(store: &Store) {
     streams::all(store).await;
     endings::all(store).await;
     reads::all(store).await;
+    scripts::all(store).await;
+    utterances::all(store).await;
+    connections::all(store).await;
+    limits::all(store).await;
+    keys::all(store).await;
 }
 
 /// A contact that nobody else uses, with one clock for everything that happens to it.

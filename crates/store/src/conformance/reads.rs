@@ -7,7 +7,7 @@ use earpiece_core::protocol::perspective::Perspective;
 use tokio::task::JoinSet;
 
 use super::{EVERYTHING, QUIET_MS, RETAIN_MS, STALE_MS, Scene, eventually, ms};
-use crate::sweep::PAGE_ITEMS_MAX;
+use crate::read::PAGE_ITEMS_MAX;
 use crate::{Store, StreamError};
 
 /// Every case of this module.
