@@ -37,6 +37,12 @@ pub enum Error {
         /// Which contact.
         contact: ContactKey,
     },
+    /// A piece of a stream is not known to be in the store. Writing it again does no harm.
+    #[error("a piece of contact {contact} could not be written")]
+    NotWritten {
+        /// Which contact.
+        contact: ContactKey,
+    },
     /// A defect of ours: something that always has a form as bytes had none.
     #[error("{what} of contact {contact} could not be written down")]
     NotWritable {
@@ -52,7 +58,7 @@ impl Error {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::Store { .. } => Kind::Unavailable,
+            Self::Store { .. } | Self::NotWritten { .. } => Kind::Unavailable,
             Self::TooLong { .. } => Kind::TooLarge,
             Self::UnreadableLedger { .. } | Self::UnreadableRecording { .. } | Self::NotWritable { .. } => {
                 Kind::Internal

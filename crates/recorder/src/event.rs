@@ -8,7 +8,7 @@ use bytes::Bytes;
 use earpiece_core::contact::StreamId;
 use earpiece_core::contact::event::AppEvent;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::counter::Counters;
 
@@ -179,6 +179,17 @@ impl AllEvents {
         }
     }
 
+    /// Adds events that are in no segment.
+    pub(crate) fn add_values(&mut self, events: &[Value]) {
+        for event in events {
+            self.add(&Bytes::from(event.to_string()));
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.dropped == 0
+    }
+
     /// `events.jsonl`.
     pub(crate) fn into_file(self) -> Vec<u8> {
         let last_us = self.lines.last().map_or(0, |(at_us, _)| *at_us);
@@ -197,7 +208,6 @@ impl AllEvents {
 #[cfg(test)]
 mod tests {
     use earpiece_core::secret::Private;
-    use serde_json::Value;
 
     use super::*;
 

@@ -13,6 +13,7 @@ use earpiece_core::contact::ledger::Ledger;
 use futures_util::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use serde_json::Value;
 
 use crate::compose::Composition;
 use crate::error::Error;
@@ -34,16 +35,19 @@ pub struct Finished {
     pub unreadable: usize,
 }
 
-pub(crate) async fn finish(recorder: &Inner, contact: ContactKey) -> Result<Finished, Error> {
+pub(crate) async fn finish(recorder: &Inner, contact: ContactKey, extra_events: &[Value]) -> Result<Finished, Error> {
     let store = &recorder.store;
     // In this order: should another task be finishing the same contact, the segments that are gone from the survey are in
     // the ledger by then.
     let survey = Survey::of(store, contact).await?;
     let previous = read_ledger(store, contact).await?;
-    if let Some(ledger) = previous.as_ref().filter(|_| survey.is_empty()) {
+    let is_settled = survey.is_empty();
+    let Survey { streams, mut events, used, unreadable } = survey;
+    events.add_values(extra_events);
+    if let Some(ledger) = previous.as_ref().filter(|_| is_settled) {
+        write_events(store, contact, events).await?;
         return Ok(Finished { ledger: ledger.clone(), segments: 0, unreadable: 0 });
     }
-    let Survey { streams, events, used, unreadable } = survey;
     let finished = Finished {
         ledger: settle::lay_out(contact, previous.as_ref(), &streams),
         segments: used.len(),
@@ -98,8 +102,13 @@ async fn write_ledger(store: &Arc<dyn ObjectStore>, contact: ContactKey, ledger:
 /// Writes what was there and what came since, by time.
 async fn write_events(store: &Arc<dyn ObjectStore>, contact: ContactKey, mut events: AllEvents) -> Result<(), Error> {
     let path = name::events(contact);
-    if let Some(before) = read_if_there(store, &path, "read events").await? {
-        events.add(&before);
+    let before = read_if_there(store, &path, "read events").await?;
+    let has_news = before.is_none() || !events.is_empty();
+    if let Some(before) = &before {
+        events.add(before);
+    }
+    if !has_news {
+        return Ok(());
     }
     store.put(&path, events.into_file().into()).await.map_err(Error::store("write events"))?;
     Ok(())

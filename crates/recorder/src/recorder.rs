@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use earpiece_core::contact::facts::StreamFacts;
 use earpiece_core::contact::ledger::Ledger;
 use earpiece_core::contact::{ContactKey, StreamId};
 use object_store::ObjectStore;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::block::Pool;
@@ -13,6 +15,7 @@ use crate::counter::Counters;
 use crate::error::{Error, OpenError};
 use crate::finish::{self, Finished};
 use crate::open::{self, Opened};
+use crate::segment::Segment;
 use crate::setting::{Cadence, Resolved, Settings};
 use crate::survey;
 use crate::tap::Tap;
@@ -32,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) counters: Arc<Counters>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) writer: Writer,
+    /// Writes what has to be on the disk before it is acknowledged.
+    pub(crate) pieces: Writer,
     pub(crate) store: Arc<dyn ObjectStore>,
     finishes: Semaphore,
 }
@@ -56,10 +61,12 @@ impl Recorder {
     ) -> Result<Self, OpenError> {
         let settings = settings.resolve(usual)?;
         let counters = Arc::new(Counters::default());
+        let writer = Writer::new(segments, settings.retries, settings.writers, Arc::clone(&counters));
         Ok(Self(Arc::new(Inner {
             settings,
             pool: Pool::new(Arc::clone(&counters)),
-            writer: Writer::new(segments, settings.retries, settings.writers, Arc::clone(&counters)),
+            pieces: writer.beside(Arc::clone(&results), settings.writers),
+            writer,
             store: results,
             finishes: Semaphore::new(FINISHES_MAX),
             counters,
@@ -78,7 +85,33 @@ impl Recorder {
         Tap::new(Arc::clone(&self.0), contact, stream)
     }
 
-    /// Turns the segments of a contact into its recording, ledger and events.
+    /// Writes one piece of a stream, for handlers that live no longer than one message: it is in the store, and on the
+    /// disk, when this returns.
+    ///
+    /// `facts` speak of the stream up to this piece at least, `first_sample` is the index of the piece's first sample.
+    /// Pieces may come in any order and more than once: the same piece is the same object, whose facts may know more
+    /// when it comes again. A piece without samples carries facts alone: the beginning of a stream, or its end.
+    ///
+    /// # Errors
+    /// [`Error::NotWritten`] when the store did not take it, after all retries: it may have arrived nevertheless.
+    /// [`Error::NotWritable`] when the facts do not speak of the whole piece.
+    pub async fn write_piece(&self, facts: &StreamFacts, first_sample: u64, samples: &[u8]) -> Result<(), Error> {
+        let segment = Segment::of_piece(facts, first_sample, samples)?;
+        let _flight = self.0.pieces.flights.begin(facts.contact);
+        if self.0.pieces.write(&segment).await { Ok(()) } else { Err(Error::NotWritten { contact: facts.contact }) }
+    }
+
+    /// [`Recorder::finish_with`] no further events.
+    ///
+    /// # Errors
+    /// As [`Recorder::finish_with`].
+    pub async fn finish(&self, contact: ContactKey) -> Result<Finished, Error> {
+        self.finish_with(contact, &[]).await
+    }
+
+    /// Turns the segments of a contact into its recording, ledger and events. Among the events are `extra_events`,
+    /// which nobody wrote into a segment: what the Studio script told, say. Each is a JSON object with `atUs`, the time
+    /// in microseconds since the Unix epoch by which it is put in order; one that is there already is not written twice.
     ///
     /// Streams of the contact that this process still writes are waited for, as long as their retries may last. May be
     /// called again at any time: after an interruption it gives what it would have given, and with nothing new it gives
@@ -87,7 +120,7 @@ impl Recorder {
     /// # Errors
     /// When the store fails, when the recording would exceed 4 GiB, or when the files of an earlier finish cannot be
     /// read. All segments are kept then.
-    pub async fn finish(&self, contact: ContactKey) -> Result<Finished, Error> {
+    pub async fn finish_with(&self, contact: ContactKey, extra_events: &[Value]) -> Result<Finished, Error> {
         let inner = &self.0;
         let patience = inner.settings.retries.last_max();
         if tokio::time::timeout(patience, inner.writer.flights.landed(contact)).await.is_err() {
@@ -95,7 +128,7 @@ impl Recorder {
         }
         // Never closed, so the permit is only ever waited for.
         let _permit = inner.finishes.acquire().await;
-        finish::finish(inner, contact).await
+        finish::finish(inner, contact, extra_events).await
     }
 
     /// Contacts that have segments and no end, and of which nothing was written for `idle`: `limit` at most, in no

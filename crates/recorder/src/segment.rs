@@ -9,6 +9,7 @@ use earpiece_core::contact::ContactKey;
 use earpiece_core::contact::facts::StreamFacts;
 use object_store::PutPayload;
 
+use crate::error::Error;
 use crate::event::Events;
 use crate::name::SegmentName;
 
@@ -31,7 +32,31 @@ pub(crate) struct Segment {
     pub(crate) blocks: Vec<Bytes>,
 }
 
+/// The serials of pieces without samples: the first segment of a stream, and the one that tells how it ended.
+const BEGINNING: u32 = 1;
+const END: u32 = 2;
+
 impl Segment {
+    /// A piece of a stream, with the facts that go with it.
+    pub(crate) fn of_piece(facts: &StreamFacts, first_sample: u64, samples: &[u8]) -> Result<Self, Error> {
+        let not_writable = |what| Error::NotWritable { contact: facts.contact, what };
+        if first_sample.saturating_add(samples.len() as u64) > facts.samples {
+            return Err(not_writable("a piece of which its facts know nothing"));
+        }
+        let serial = match (samples.is_empty(), facts.closed) {
+            (false, _) => 0,
+            (true, None) => BEGINNING,
+            (true, Some(_)) => END,
+        };
+        Ok(Self {
+            contact: facts.contact,
+            name: SegmentName { stream: facts.stream, first_sample, serial },
+            facts: serde_json::to_vec(facts).map_err(|_| not_writable("the facts of a stream"))?,
+            events: Events::default(),
+            blocks: (!samples.is_empty()).then(|| Bytes::copy_from_slice(samples)).into_iter().collect(),
+        })
+    }
+
     pub(crate) fn samples(&self) -> u64 {
         self.blocks.iter().map(|block| block.len() as u64).sum()
     }

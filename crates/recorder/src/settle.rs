@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use earpiece_core::contact::facts::{CloseReason, Lost, LostReason, StreamFacts};
-use earpiece_core::contact::ledger::Ledger;
+use earpiece_core::contact::ledger::{Ledger, LostAt};
 use earpiece_core::contact::{ContactKey, StreamId};
 
 use crate::span;
@@ -16,6 +16,8 @@ use crate::survey::Found;
 
 /// Lays out a contact from what was found in its segments, on top of what an earlier finish wrote.
 pub(crate) fn lay_out(contact: ContactKey, previous: Option<&Ledger>, found: &BTreeMap<StreamId, Found>) -> Ledger {
+    let previous = previous.map(|ledger| with_what_was_found(ledger, found));
+    let previous = previous.as_ref();
     let fresh: Vec<StreamFacts> = found.values().filter_map(|found| settle(previous, found)).collect();
     // The ledger of a contact of which nothing was known then has no clock that anything could be laid out on.
     let mut previous = previous.filter(|ledger| !ledger.streams.is_empty()).cloned();
@@ -42,6 +44,40 @@ pub(crate) fn lay_out_so_far(
     ledger
 }
 
+/// An earlier ledger without what it calls lost and is there now: a handler that acknowledges nothing before it is
+/// written may write long after others had given the contact up. Positions do not move.
+fn with_what_was_found(ledger: &Ledger, found: &BTreeMap<StreamId, Found>) -> Ledger {
+    let mut ledger = ledger.clone();
+    for (stream, found) in found {
+        let recorded = recorded(found);
+        for facts in ledger.streams.iter_mut().filter(|facts| facts.stream == *stream) {
+            facts.lost = facts.lost.iter().flat_map(|lost| still_lost(lost, &recorded)).collect();
+        }
+        let pieces: Vec<_> = ledger.pieces.iter().filter(|piece| piece.stream == *stream).collect();
+        let still_lost_at = |lost: LostAt| {
+            let piece = pieces.iter().find(|piece| (piece.position..piece.end()).contains(&lost.position));
+            let Some(piece) = piece.filter(|_| lost.stream == *stream) else { return vec![lost] };
+            let first_sample = piece.first_sample + (lost.position - piece.position);
+            let named = Lost { first_sample, samples: lost.samples, reason: lost.reason };
+            let at = |left: Lost| piece.position + (left.first_sample - piece.first_sample);
+            let left = still_lost(&named, &recorded).into_iter();
+            left.map(|left| LostAt { position: at(left), samples: left.samples, ..lost.clone() }).collect()
+        };
+        ledger.lost = std::mem::take(&mut ledger.lost).into_iter().flat_map(still_lost_at).collect();
+    }
+    ledger
+}
+
+/// What of a loss is not recorded nevertheless.
+fn still_lost(lost: &Lost, recorded: &[Range<u64>]) -> Vec<Lost> {
+    if is_missing(lost) { pieces(lost, span::without(span_of(lost), recorded)) } else { vec![*lost] }
+}
+
+/// Which samples of a stream its segments have.
+fn recorded(found: &Found) -> Vec<Range<u64>> {
+    span::joined(found.stretches.iter().map(|stretch| stretch.samples.clone()).collect())
+}
+
 /// The facts of a stream with everything named that is missing; `None` when an earlier finish knew them already.
 fn settle(previous: Option<&Ledger>, found: &Found) -> Option<StreamFacts> {
     let before = previous.and_then(|ledger| ledger.streams.iter().find(|facts| facts.stream == found.facts.stream));
@@ -50,7 +86,7 @@ fn settle(previous: Option<&Ledger>, found: &Found) -> Option<StreamFacts> {
     }
     let settled = before.map_or(0, |before| before.samples);
     let beyond = settled..found.facts.samples.max(settled);
-    let recorded = span::joined(found.stretches.iter().map(|stretch| stretch.samples.clone()).collect());
+    let recorded = recorded(found);
 
     // A segment that was given up may have been written after all: it is there, so nothing is lost.
     let named = found.facts.lost.iter().flat_map(|lost| {

@@ -41,6 +41,12 @@ impl Writer {
         Self { store, retries, permits: Semaphore::new(writers), counters, flights: Arc::default() }
     }
 
+    /// A writer to another view of the same store, so that whoever waits for flights waits for those of both.
+    pub(crate) fn beside(&self, store: Arc<dyn ObjectStore>, writers: usize) -> Self {
+        let (counters, flights) = (Arc::clone(&self.counters), Arc::clone(&self.flights));
+        Self { store, retries: self.retries, permits: Semaphore::new(writers), counters, flights }
+    }
+
     /// Writes one segment of a stream that has no later cut: tries until `deadline`, but once at least. Whether it is in
     /// the store now.
     pub(crate) async fn write_last(&self, segment: &Segment, deadline: Instant) -> bool {

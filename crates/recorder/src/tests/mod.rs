@@ -3,6 +3,7 @@
 mod chance;
 mod interrupted;
 mod outage;
+mod pieces;
 mod recording;
 #[cfg(feature = "s3")]
 mod s3;

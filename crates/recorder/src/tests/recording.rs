@@ -7,7 +7,7 @@ use object_store::local::LocalFileSystem;
 use super::*;
 
 /// Every case here runs on each of these.
-fn stores() -> Vec<(Arc<dyn ObjectStore>, Option<tempfile::TempDir>)> {
+pub(super) fn stores() -> Vec<(Arc<dyn ObjectStore>, Option<tempfile::TempDir>)> {
     let folder = tempfile::tempdir().expect("a folder");
     let local = LocalFileSystem::new_with_prefix(folder.path()).expect("a store").with_automatic_cleanup(true);
     vec![(memory(), None), (Arc::new(local), Some(folder))]
