@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use earpiece_core::contact::ContactKey;
-use earpiece_core::contact::event::What;
+use earpiece_core::contact::event::{ContactEvent, ScriptEvent, What};
 use earpiece_store::{ContactState, Ending};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
@@ -23,6 +24,9 @@ const LEASE: Duration = Duration::from_mins(10);
 
 /// Contacts looked at in one sweep.
 const DUE_MAX: usize = 100;
+
+/// Events of the Studio script that are written into the events of one contact.
+const SCRIPT_EVENTS_MAX: usize = 1000;
 
 /// How often segments without a contact in the store are looked for.
 const ADOPTION_PERIOD: Duration = Duration::from_mins(10);
@@ -125,13 +129,32 @@ async fn finish_due(task: &Task, contact: ContactKey) {
 }
 
 async fn write(task: &Task, contact: ContactKey) -> Option<u64> {
-    match task.recorder.finish(contact).await {
+    let told = script_events(task, contact).await;
+    match task.recorder.finish_with(contact, &told).await {
         Ok(finished) => Some(finished.ledger.samples),
         Err(error) => {
             warn!(%contact, %error, "the recording could not be finished; it is tried again");
             None
         }
     }
+}
+
+/// What the Studio script told of the contact, as pages get it. Should the store not say, the recording is finished
+/// without: audio and ledger are worth more than knowing why it fell silent.
+async fn script_events(task: &Task, contact: ContactKey) -> Vec<Value> {
+    let noted = match task.store.contact_events(&contact, wall_ms(), SCRIPT_EVENTS_MAX).await {
+        Ok(noted) => noted,
+        Err(error) => {
+            task.metrics.store_error("contact_events");
+            warn!(%contact, %error, "what the Studio script told could not be read");
+            return Vec::new();
+        }
+    };
+    let events = noted.into_iter().map(|noted| {
+        let what = What::Script(ScriptEvent { kind: noted.kind, agent_id: noted.agent_id });
+        ContactEvent { contact, at_us: noted.at_ms.saturating_mul(1000), what }.to_json()
+    });
+    events.collect()
 }
 
 /// Finishes, from time to time, what lies in the recordings without a contact that lives in the store: segments that

@@ -1,4 +1,5 @@
-//! The listener: sockets on `/audio`, and what load balancers and Prometheus ask for.
+//! The listener: sockets on `/audio`, pieces on `/ingest`, what load balancers and Prometheus ask for, and the doors that
+//! whoever wired the task has put beside them.
 //!
 //! The listener stays up while the task drains, so that `/readyz` can say so; only `/audio` is closed then.
 
@@ -7,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use ::http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use ::http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use bytes::Bytes;
 use earpiece_core::error::{Fault, Kind};
@@ -17,6 +18,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
@@ -24,7 +26,7 @@ use tracing::{debug, warn};
 use crate::session::{self, Visitor};
 use crate::settings::TokenSource;
 use crate::socket::{self, Upgrade};
-use crate::{Task, wire};
+use crate::{Task, ingest, wire};
 
 /// Where CXone's media servers connect.
 pub(crate) const AUDIO_PATH: &str = "/audio";
@@ -35,6 +37,9 @@ const TOKEN_PARAMETERS: [&str; 3] = ["token", "access_token", "authenticationTok
 /// hyper's read buffer: enough for a request with a long query and a long token.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 
+/// The same where audio is handed over: the facts of a stream travel in a header of up to 48 KiB.
+const INGEST_REQUEST_BYTES_MAX: usize = 64 * 1024;
+
 /// Places for connections that send their request at once, when all others are taken.
 const HURRIED_MAX: usize = 256;
 
@@ -43,6 +48,8 @@ const HURRIED_DEADLINE: Duration = Duration::from_millis(250);
 
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
@@ -73,6 +80,7 @@ pub(crate) async fn serve(task: Arc<Task>, listener: TcpListener) {
     }
 }
 
+/// One connection, in its place until its last request is answered or it has become a socket.
 async fn connection(
     task: Arc<Task>,
     stream: TcpStream,
@@ -80,14 +88,31 @@ async fn connection(
     place: OwnedSemaphorePermit,
     header_deadline: Duration,
 ) {
+    let Some(tls) = task.tls.clone() else {
+        return speak(task, stream, peer, place, header_deadline).await;
+    };
+    // Whoever does not begin with TLS, or not in time, holds the place no longer than one that sends no request.
+    match tokio::time::timeout(header_deadline, tls.accept(stream)).await {
+        // Behind a pointer: hyper and the socket after it would each keep room for it.
+        Ok(Ok(stream)) => speak(task, Box::new(stream), peer, place, header_deadline).await,
+        Ok(Err(error)) => debug!(%peer, %error, "a TLS handshake failed"),
+        Err(_) => debug!(%peer, "a TLS handshake was not done in time"),
+    }
+}
+
+async fn speak<S>(task: Arc<Task>, stream: S, peer: SocketAddr, place: OwnedSemaphorePermit, header_deadline: Duration)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let request_bytes_max = if task.ingest.is_some() { INGEST_REQUEST_BYTES_MAX } else { REQUEST_BYTES_MAX };
     let service = service_fn(move |request| {
         let task = task.clone();
-        async move { Ok::<_, Infallible>(route(&task, request, peer)) }
+        async move { Ok::<_, Infallible>(route(&task, request, peer).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_deadline)
-        .max_buf_size(REQUEST_BYTES_MAX)
+        .max_buf_size(request_bytes_max)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await;
@@ -97,7 +122,7 @@ async fn connection(
     }
 }
 
-fn route(task: &Arc<Task>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
+async fn route(task: &Arc<Task>, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
     match (request.method(), request.uri().path()) {
         (_, AUDIO_PATH) => audio(task, &mut request, peer).unwrap_or_else(|fault| {
             task.metrics.refused(fault.kind);
@@ -106,19 +131,45 @@ fn route(task: &Arc<Task>, mut request: Request<Incoming>, peer: SocketAddr) -> 
         }),
         (&Method::GET, "/healthz") => text(StatusCode::OK, "alive\n"),
         (&Method::GET, "/readyz") => ready(task),
-        (&Method::GET, "/metrics") => match task.metrics.text(&task.recorder, task.relay.as_ref()) {
-            Ok(metrics) => {
-                let mut answer = Response::new(Full::new(Bytes::from(metrics)).boxed());
-                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-                answer.headers_mut().insert(CONTENT_TYPE, kind);
+        (&Method::GET, "/metrics") => metrics(task),
+        // Boxed: connections that become sockets must not pay for it.
+        (&Method::POST, "/ingest") => accepted(Box::pin(ingest::piece(task, request, peer.ip())).await, peer),
+        (&Method::POST, "/ingest/end") => accepted(Box::pin(ingest::end(task, request, peer.ip())).await, peer),
+        (_, "/ingest" | "/ingest/end") if task.ingest.is_some() => {
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "pieces are sent with POST\n");
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            answer
+        }
+        _ => match &task.doors {
+            Some(doors) => {
+                let busy = task.busy();
+                let answer = doors(request, peer).await;
+                drop(busy);
                 answer
             }
-            Err(error) => {
-                warn!(%error, "the metrics could not be written");
-                refusal(&Fault::new(Kind::Internal, "internal error"))
-            }
+            None => refusal(&Fault::new(Kind::NotFound, "there is nothing here: the audio socket is at /audio")),
         },
-        _ => refusal(&Fault::new(Kind::NotFound, "there is nothing here: the audio socket is at /audio")),
+    }
+}
+
+fn metrics(task: &Task) -> Answer {
+    match task.metrics.text(task) {
+        Ok(metrics) => with_type(StatusCode::OK, metrics, "text/plain; version=0.0.4; charset=utf-8"),
+        Err(error) => {
+            warn!(%error, "the metrics could not be written");
+            refusal(&Fault::new(Kind::Internal, "internal error"))
+        }
+    }
+}
+
+/// The answer to a piece that was handed over.
+fn accepted(taken: Result<(), Fault>, peer: SocketAddr) -> Answer {
+    match taken {
+        Ok(()) => with_type(StatusCode::OK, "{\"accepted\":true}", "application/json"),
+        Err(fault) => {
+            debug!(%peer, kind = fault.kind.label(), reason = %fault.public, "a piece was refused");
+            refusal(&fault)
+        }
     }
 }
 
@@ -164,18 +215,24 @@ fn ready(task: &Task) -> Answer {
 }
 
 fn refusal(fault: &Fault) -> Answer {
-    let mut answer = text(wire::status(fault.kind), "");
-    *answer.body_mut() = Full::new(Bytes::from(format!("{}\n", fault.public))).boxed();
-    if let earpiece_core::error::Retry::AfterMs(pause_ms) = fault.kind.retry() {
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(pause_ms.div_ceil(1000)));
+    let mut answer = with_type(wire::status(fault.kind), format!("{}\n", fault.public), PLAIN_TEXT);
+    if let Some(pause_s) = wire::retry_after_s(fault.kind) {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(pause_s));
+    }
+    if fault.kind == Kind::Unauthorized {
+        answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     answer
 }
 
 fn text(status: StatusCode, body: &'static str) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from_static(body.as_bytes())).boxed());
+    with_type(status, body, PLAIN_TEXT)
+}
+
+fn with_type(status: StatusCode, body: impl Into<Bytes>, kind: &'static str) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()).boxed());
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     answer
 }
 

@@ -2,15 +2,21 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `http` | the listener: `/audio`, `/healthz`, `/readyz`, `/metrics` |
+//! | `http` | the listener: `/audio`, `/ingest`, `/healthz`, `/readyz`, `/metrics`, and what others serve beside them |
+//! | `tls` | a connection with TLS or without |
 //! | [`socket`] | the WebSocket layer: upgrade, limits, last words |
 //! | `session` | one handshake: language, token, claim, answer |
+//! | `tokens` | who may stream |
 //! | `claim` | the store's part of a handshake, in the background when it must be |
 //! | `live` | one live stream: frames in, sinks fed, the end settled |
 //! | `contacts` | which streams are current on this task, whom to fence, who watches |
+//! | `ingest` | audio that came through API Gateway, in pieces |
+//! | `publish` | contact events for pages that listen |
 //! | `finish` | contacts that are over: recording and ledger |
 //! | `admission`, [`limits`] | who gets in, and every limit |
 //! | [`settings`] | configuration into values that can be used |
+//! | [`protection`] | scale-in protection on ECS |
+//! | `emf` | what is measured, for `CloudWatch` |
 //! | `metrics`, `wire`, `clock`, `pulse` | what is measured, how faults are said, what time it is, who pings too often |
 //!
 //! What does not live here: what CXone's messages mean and where samples belong (`core`), the table (`store`), how
@@ -20,29 +26,45 @@ mod admission;
 mod claim;
 mod clock;
 mod contacts;
+mod emf;
 mod finish;
 mod http;
+mod ingest;
 pub mod limits;
 mod live;
 mod metrics;
+pub mod protection;
+mod publish;
 mod pulse;
 pub mod service;
 mod session;
 pub mod settings;
 pub mod socket;
+mod tls;
+mod tokens;
 mod wire;
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ::http::{Request, Response};
+use bytes::Bytes;
 use earpiece_core::access::{Penalties, PenaltyRules, Verifier, Who};
 use earpiece_core::contact::event::ContactEvent;
 use earpiece_core::contact::timeline;
+use earpiece_https::server::Tls;
+use earpiece_push::Push;
 use earpiece_recorder::Recorder;
 use earpiece_relay::VoiceRelay;
 use earpiece_store::Store;
+use futures_util::future::BoxFuture;
+use http_body_util::combinators::BoxBody;
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, oneshot, watch};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 pub use limits::Limits;
@@ -50,10 +72,21 @@ pub use settings::{Settings, TokenPolicy, TokenSource};
 
 use admission::Admission;
 use contacts::Contacts;
+use emf::Reporter;
+use ingest::Ingest;
 use metrics::Metrics;
+use protection::EcsAgent;
 
 /// What a drain keeps of its deadline for ending the process.
 const DRAIN_MARGIN_MAX: Duration = Duration::from_secs(3);
+
+/// How long the last metrics may take to be written.
+const LAST_LINE_MAX: Duration = Duration::from_millis(500);
+
+/// Answers every request whose path the shim itself does not know, upgrades among them, from the given peer.
+pub type Doors = Arc<
+    dyn Fn(Request<Incoming>, SocketAddr) -> BoxFuture<'static, Response<BoxBody<Bytes, Infallible>>> + Send + Sync,
+>;
 
 /// What a task is made of. Everything is built before the listener is served.
 pub struct Parts {
@@ -73,6 +106,20 @@ pub struct Parts {
     pub relay: Option<VoiceRelay>,
     /// Who watches what happens to contacts. Nothing waits for a slow watcher.
     pub watchers: broadcast::Sender<ContactEvent>,
+    /// TLS of the listener, for all that is served on it; without it, plain TCP.
+    pub tls: Option<Tls>,
+    /// What else is served on the listener. A drain waits for the requests that were begun.
+    pub doors: Option<Doors>,
+    /// What is measured beside the shim, as Prometheus text: `/metrics` shows it, too.
+    pub extra_metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    /// Who may hand audio over at `/ingest`; `None` where nobody may.
+    pub ingest: Option<Verifier>,
+    /// The API Gateway stage whose connections hear contact events.
+    pub connections_url: Option<String>,
+    /// Whether metrics go to standard output every minute, for `CloudWatch`.
+    pub emf: bool,
+    /// Who is asked not to scale this task in while it has streams.
+    pub ecs_agent: Option<EcsAgent>,
 }
 
 /// What went wrong so that the shim could not be served at all.
@@ -96,6 +143,10 @@ pub(crate) struct Task {
     pub(crate) metrics: Metrics,
     pub(crate) admission: Arc<Admission>,
     pub(crate) draining: watch::Sender<bool>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) doors: Option<Doors>,
+    pub(crate) extra_metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    pub(crate) ingest: Option<Ingest>,
     penalties: Mutex<Penalties>,
     held_back: Semaphore,
     started: Instant,
@@ -138,6 +189,32 @@ impl Drop for Busy {
     }
 }
 
+impl Task {
+    fn new(parts: Parts) -> Result<Arc<Self>, RunError> {
+        Ok(Arc::new(Self {
+            contacts: Contacts::new(limits::as_us(parts.limits.quiet), parts.watchers),
+            metrics: Metrics::new()?,
+            admission: Admission::new(&parts.limits),
+            draining: watch::Sender::new(false),
+            penalties: Mutex::new(Penalties::new(PenaltyRules::default())),
+            held_back: Semaphore::new(parts.limits.penalties_max),
+            started: Instant::now(),
+            busy: watch::Sender::new(0),
+            name: parts.name,
+            limits: parts.limits,
+            timeline: parts.timeline,
+            tokens: parts.tokens,
+            store: parts.store,
+            recorder: parts.recorder,
+            relay: parts.relay,
+            tls: parts.tls,
+            doors: parts.doors,
+            extra_metrics: parts.extra_metrics,
+            ingest: parts.ingest.map(Ingest::new),
+        }))
+    }
+}
+
 /// Serves the shim until `shutdown` resolves, and then until everything is settled or the drain's deadline has passed.
 ///
 /// The drain has named phases: no new streams; live sockets are told to go elsewhere (1012) at the stated rate; sinks
@@ -147,32 +224,52 @@ impl Drop for Busy {
 ///
 /// [`RunError`] before anything is served.
 pub async fn run(listener: TcpListener, shutdown: impl Future<Output = ()>, parts: Parts) -> Result<(), RunError> {
-    let task = Arc::new(Task {
-        contacts: Contacts::new(limits::as_us(parts.limits.quiet), parts.watchers),
-        metrics: Metrics::new()?,
-        admission: Admission::new(&parts.limits),
-        draining: watch::Sender::new(false),
-        penalties: Mutex::new(Penalties::new(PenaltyRules::default())),
-        held_back: Semaphore::new(parts.limits.penalties_max),
-        started: Instant::now(),
-        busy: watch::Sender::new(0),
-        name: parts.name,
-        limits: parts.limits,
-        timeline: parts.timeline,
-        tokens: parts.tokens,
-        store: parts.store,
-        recorder: parts.recorder,
-        relay: parts.relay,
-    });
-    let sweeper = tokio::spawn(finish::sweep(task.clone()));
-    let adopter = tokio::spawn(finish::adopt(task.clone()));
-    let server = tokio::spawn(http::serve(task.clone(), listener));
+    let Beside { connections_url, emf, ecs_agent } = Beside::of(&parts);
+    let events = connections_url.is_some().then(|| parts.watchers.subscribe());
+    let task = Task::new(parts)?;
+    let mut beside = JoinSet::new();
+    beside.spawn(finish::sweep(task.clone()));
+    beside.spawn(finish::adopt(task.clone()));
+    beside.spawn(http::serve(task.clone(), listener));
+    if let Some(tls) = task.tls.clone() {
+        beside.spawn(async { tls.keep_fresh(tls::RELOAD_PERIOD).await });
+    }
+    if let Some(agent) = ecs_agent {
+        beside.spawn(protection::keep(task.clone(), agent));
+    }
+    if let Some((url, events)) = connections_url.zip(events) {
+        let push = Push::connect(&url).await;
+        beside.spawn(publish::publish(task.clone(), push, events));
+    }
+    if task.tokens.guard.needs_keys() {
+        // Beside the listener: a key server that is away must not keep those from streaming who need none of its keys.
+        let guard = task.tokens.guard.clone();
+        beside.spawn(async move { guard.warm().await });
+    }
+    let (over, is_over) = oneshot::channel::<()>();
+    let reporter = emf.then(|| tokio::spawn(Reporter::new(task.clone()).run(async { drop(is_over.await) })));
     shutdown.await;
     drain(&task).await;
-    sweeper.abort();
-    adopter.abort();
-    server.abort();
+    beside.abort_all();
+    drop(over);
+    if let Some(reporter) = reporter {
+        // The last line, unless nobody reads it.
+        let _ = tokio::time::timeout(LAST_LINE_MAX, reporter).await;
+    }
     Ok(())
+}
+
+/// What runs beside the streams, as far as a task is asked to.
+struct Beside {
+    connections_url: Option<String>,
+    emf: bool,
+    ecs_agent: Option<EcsAgent>,
+}
+
+impl Beside {
+    fn of(parts: &Parts) -> Self {
+        Self { connections_url: parts.connections_url.clone(), emf: parts.emf, ecs_agent: parts.ecs_agent.clone() }
+    }
 }
 
 async fn drain(task: &Arc<Task>) {
@@ -212,10 +309,4 @@ async fn tell(task: &Arc<Task>, streams: Vec<earpiece_core::contact::StreamId>) 
         next += pause;
         task.contacts.end(stream, earpiece_core::contact::facts::CloseReason::Drained);
     }
-}
-
-/// A verifier that accepts these tokens, or everybody when there are none.
-#[must_use]
-pub fn verifier(tokens: Vec<earpiece_core::secret::Secret>) -> Verifier {
-    if tokens.is_empty() { Verifier::open() } else { Verifier::new(tokens) }
 }

@@ -1,16 +1,32 @@
 //! What this task measures, as Prometheus text. Names are in `core::telemetry`; nothing here is touched per frame.
 
+use earpiece_access::Refusal;
 use earpiece_core::contact::facts::{CloseReason, LostReason};
 use earpiece_core::error::Kind;
 use earpiece_core::telemetry as names;
-use earpiece_recorder::Recorder;
+use earpiece_https::server::Tls;
 use earpiece_relay::VoiceRelay;
+use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+use crate::Task;
+use crate::ingest::Ingest;
 
 /// Upper bounds of the buckets for the time to answer a handshake, in seconds.
 const ACK_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.6, 1.0, 2.5, 5.0];
+
+/// The door's name in [`names::AUTH_REFUSALS`].
+const DOOR: &str = "shim";
+
+/// Streams that are handed over in pieces and relayed, on this task.
+const INGEST_SESSIONS: &str = "earpiece_ingest_sessions";
+/// Pieces that were handed over, by `outcome`: sent on (`relayed`), known already (`duplicate`), written but too late or
+/// too many to be relayed (`late`), and refused because they could not be written (`unwritten`).
+const INGEST_PIECES: &str = "earpiece_ingest_pieces_total";
+/// Contact events that a listening page was not told.
+const EVENTS_UNPUBLISHED: &str = "earpiece_events_unpublished_total";
 
 /// One set of metrics: a task's. Not global, so that tests can run several tasks in one process.
 pub(crate) struct Metrics {
@@ -36,6 +52,13 @@ pub(crate) struct Metrics {
     app_events: IntCounter,
     app_events_dropped: IntCounterVec,
     app_frames_ignored: IntCounter,
+    auth_refusals: IntCounterVec,
+    ingest_sessions: IntGauge,
+    ingest_pieces: IntCounterVec,
+    pub(crate) connections_pruned: IntCounter,
+    pub(crate) events_unpublished: IntCounter,
+    pub(crate) scale_in_protected: IntGauge,
+    tls_reloads: IntCounterVec,
 }
 
 impl Metrics {
@@ -78,6 +101,18 @@ impl Metrics {
             app_events: counter(&registry, names::APP_EVENTS, "Events from the assist app.")?,
             app_events_dropped: counters(&registry, names::APP_EVENTS_DROPPED, "Events above a limit.", "sink")?,
             app_frames_ignored: counter(&registry, names::APP_FRAMES_IGNORED, "Frames that are no JSON object.")?,
+            auth_refusals: {
+                let opts = Opts::new(names::AUTH_REFUSALS, "Tokens that were refused.");
+                let counters = IntCounterVec::new(opts, &["door", "reason"])?;
+                registry.register(Box::new(counters.clone()))?;
+                counters
+            },
+            ingest_sessions: gauge(&registry, INGEST_SESSIONS, "Streams relayed from pieces on this task.")?,
+            ingest_pieces: counters(&registry, INGEST_PIECES, "Pieces that were handed over.", "outcome")?,
+            connections_pruned: counter(&registry, names::CONNECTIONS_PRUNED, "Connections found gone.")?,
+            events_unpublished: counter(&registry, EVENTS_UNPUBLISHED, "Events that a page was not told.")?,
+            scale_in_protected: gauge(&registry, names::SCALE_IN_PROTECTED, "1: this task is not scaled in.")?,
+            tls_reloads: counters(&registry, names::TLS_RELOADS, "New certificates.", "outcome")?,
             registry,
         };
         for kind in Kind::ALL {
@@ -89,6 +124,12 @@ impl Metrics {
         }
         for reason in LostReason::ALL {
             metrics.lost.with_label_values(&[reason.label()]);
+        }
+        for refusal in Refusal::ALL {
+            metrics.auth_refusals.with_label_values(&[DOOR, refusal.label()]);
+        }
+        for outcome in ["relayed", "duplicate", "late", "unwritten"] {
+            metrics.ingest_pieces.with_label_values(&[outcome]);
         }
         Ok(metrics)
     }
@@ -118,12 +159,34 @@ impl Metrics {
         self.store_errors.with_label_values(&[operation]).inc();
     }
 
-    /// Everything as Prometheus text, sinks included.
+    /// Counts a token that was refused.
+    pub(crate) fn auth_refused(&self, refusal: Refusal) {
+        self.auth_refusals.with_label_values(&[DOOR, refusal.label()]).inc();
+    }
+
+    /// Counts a piece that was handed over.
+    pub(crate) fn ingested(&self, outcome: &'static str) {
+        self.ingest_pieces.with_label_values(&[outcome]).inc();
+    }
+
+    /// Everything as Prometheus text: what this task measures, and what is measured beside it.
     ///
     /// # Errors
     ///
     /// When a metric cannot be written, which its type rules out.
-    pub(crate) fn text(&self, recorder: &Recorder, relay: Option<&VoiceRelay>) -> Result<Vec<u8>, prometheus::Error> {
+    pub(crate) fn text(&self, task: &Task) -> Result<String, prometheus::Error> {
+        let text = TextEncoder::new().encode_to_string(&self.gather(task))?;
+        Ok(task.extra_metrics.as_ref().map_or_else(|| text.clone(), |extra| merged(&text, &extra())))
+    }
+
+    /// Everything as it stands now, sinks included.
+    pub(crate) fn gather(&self, task: &Task) -> Vec<MetricFamily> {
+        let (recorder, relay) = (&task.recorder, task.relay.as_ref());
+        let sessions = task.ingest.as_ref().map_or(0, Ingest::live);
+        self.ingest_sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+        let reloads = task.tls.as_ref().map(Tls::reloads).unwrap_or_default();
+        raise(&self.tls_reloads.with_label_values(&["taken"]), reloads.taken);
+        raise(&self.tls_reloads.with_label_values(&["kept_old"]), reloads.kept_old);
         let written = recorder.counters();
         self.ring("recorder", written.ring_samples());
         raise(&self.sink_errors.with_label_values(&["recorder"]), written.write_errors());
@@ -139,14 +202,46 @@ impl Metrics {
         let dropped = relayed.map_or(0, |counters| counters.events_dropped.get());
         raise(&self.app_events_dropped.with_label_values(&["relay"]), dropped);
         raise(&self.app_frames_ignored, relayed.map_or(0, |counters| counters.ignored_frames.get()));
-        let mut text = Vec::with_capacity(8 * 1024);
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        Ok(text)
+        self.registry.gather()
     }
 
     fn ring(&self, sink: &str, samples: u64) {
         self.ring_samples.with_label_values(&[sink]).set(i64::try_from(samples).unwrap_or(i64::MAX));
     }
+}
+
+/// Two sets of metrics as one: of a metric that both have, the values stand together, as the format asks for, below the
+/// help and type of the first.
+fn merged(ours: &str, extra: &str) -> String {
+    let mut families: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (is_extra, line) in ours.lines().map(|line| (false, line)).chain(extra.lines().map(|line| (true, line))) {
+        let Some(name) = family_of(line) else { continue };
+        let known = families.iter_mut().find(|(known, _)| *known == name || is_part(line, known));
+        match known {
+            // Its help and type were said.
+            Some(_) if is_extra && line.starts_with('#') && ours.contains(&format!("# TYPE {name} ")) => {}
+            Some((_, lines)) => lines.push(line),
+            None => families.push((name, vec![line])),
+        }
+    }
+    let lines = families.into_iter().flat_map(|(_, lines)| lines);
+    lines.fold(String::with_capacity(ours.len() + extra.len()), |mut text, line| {
+        text.push_str(line);
+        text.push('\n');
+        text
+    })
+}
+
+/// The metric that a line is about.
+fn family_of(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE ")).unwrap_or(line);
+    rest.split(['{', ' ']).next().filter(|name| !name.is_empty() && *name != "#")
+}
+
+/// Whether a line is one of the values of a histogram.
+fn is_part(line: &str, family: &str) -> bool {
+    let rest = line.strip_prefix(family).and_then(|rest| rest.split(['{', ' ']).next());
+    matches!(rest, Some("_bucket" | "_sum" | "_count"))
 }
 
 /// Brings a counter up to a total that is counted elsewhere. Two scrapes at once may each miss what the other added;
@@ -180,5 +275,21 @@ mod tests {
     #[test]
     fn every_name_is_declared_once() {
         assert!(Metrics::new().is_ok());
+    }
+
+    #[test]
+    fn what_is_measured_elsewhere_stands_with_its_like_and_is_declared_once() {
+        let ours = "# HELP a A.\n# TYPE a counter\na{door=\"shim\"} 1\n# HELP h H.\n# TYPE h histogram\n\
+                    h_bucket{le=\"1\"} 1\nh_sum 1\nh_count 1\n";
+        let extra =
+            "# HELP a All of them.\n# TYPE a counter\na{door=\"http\"} 2\n\n# HELP b B.\n# TYPE b counter\nb 3\n";
+        let expected = "# HELP a A.\n# TYPE a counter\na{door=\"shim\"} 1\na{door=\"http\"} 2\n\
+                        # HELP h H.\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_sum 1\nh_count 1\n\
+                        # HELP b B.\n# TYPE b counter\nb 3\n";
+        assert_eq!(merged(ours, extra), expected);
+        assert_eq!(merged(ours, ""), ours);
+        let text = TextEncoder::new().encode_to_string(&Metrics::new().expect("metrics").registry.gather());
+        let text = text.expect("text");
+        assert_eq!(merged(&text, ""), text);
     }
 }

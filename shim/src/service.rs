@@ -52,7 +52,18 @@ pub enum ServiceError {
 /// are the ones that are known to log no token and no word.
 pub fn log_to_stderr(env: &impl Env) {
     let level = env.get(settings::LOG.name).and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
-    let ours = ["earpiece", "earpiece_shim", "earpiece_store", "earpiece_recorder", "earpiece_relay"];
+    let ours = [
+        "earpiece",
+        "earpiece_shim",
+        "earpiece_store",
+        "earpiece_recorder",
+        "earpiece_relay",
+        "earpiece_access",
+        "earpiece_https",
+        "earpiece_push",
+        "earpiece_functions",
+        "earpiece_gateway",
+    ];
     let others = level.min(LevelFilter::WARN);
     let targets = Targets::new()
         .with_default(others)
@@ -64,7 +75,7 @@ pub fn log_to_stderr(env: &impl Env) {
     let _ = tracing_subscriber::registry().with(targets).with(lines).try_init();
 }
 
-/// The parts of a task from its settings.
+/// The parts of a task from its settings, without doors or metrics of others.
 ///
 /// # Errors
 ///
@@ -72,6 +83,7 @@ pub fn log_to_stderr(env: &impl Env) {
 pub fn parts(settings: &Settings, store: Store) -> Result<Parts, ServiceError> {
     let recorder = Recorder::open(&settings.recordings, settings.recorder)?;
     let relay = settings.voice.as_ref().map(VoiceRelay::new).transpose()?;
+    settings.keys.read_from(&store);
     let (watchers, _) = broadcast::channel::<ContactEvent>(WATCHED_EVENTS_MAX);
     Ok(Parts {
         name: task_name(),
@@ -82,6 +94,13 @@ pub fn parts(settings: &Settings, store: Store) -> Result<Parts, ServiceError> {
         recorder,
         relay,
         watchers,
+        tls: settings.tls.clone(),
+        doors: None,
+        extra_metrics: None,
+        ingest: settings.ingest.clone(),
+        connections_url: settings.connections_url.clone(),
+        emf: settings.emf,
+        ecs_agent: settings.ecs_agent.clone(),
     })
 }
 
@@ -130,8 +149,8 @@ pub fn block_on(settings: Settings) -> Result<(), ServiceError> {
             .local_addr()
             .map_err(|source| ServiceError::System { what: "the listener has no address", source })?;
         info!(%address, task = parts.name, "listening");
-        if parts.tokens.verifier.is_open() {
-            warn!("EARPIECE_AUDIO_TOKENS is not set: every caller is accepted");
+        if parts.tokens.guard.is_open() {
+            warn!("neither EARPIECE_AUDIO_TOKENS nor keys for JWTs are set: every caller is accepted");
         }
         crate::run(listener, shutdown, parts).await?;
         Ok(())

@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::live::{Hold, Live, Opened};
 use crate::pulse::Pulse;
 use crate::settings::TokenSource;
-use crate::{socket, wire};
+use crate::{socket, tokens, wire};
 
 /// Who is at the door, and what they brought in the request itself.
 pub(crate) struct Visitor {
@@ -124,7 +124,8 @@ impl Door {
         let mut machine = Stream::new(self.task.limits.patience(), timeline, now_us);
         let frame = self.init_frame(&mut machine, socket).await?;
         let complete = Instant::now();
-        let init = self.judge(&frame, visitor).inspect_err(|fault| {
+        // Boxed: what only a judgement needs must not weigh on every handshake.
+        let init = Box::pin(self.judge(&frame, visitor)).await.inspect_err(|fault| {
             // The move is legal in this state; the fault says the same with its text.
             let _ = machine.step(now_us, Event::Refused(fault.kind));
         })?;
@@ -206,15 +207,16 @@ impl Door {
     }
 
     /// Language, token, place of the business unit.
-    fn judge(&mut self, frame: &[u8], visitor: &Visitor) -> Result<InitMessage, Fault> {
+    async fn judge(&mut self, frame: &[u8], visitor: &Visitor) -> Result<InitMessage, Fault> {
         let init = InitMessage::parse(frame)?;
-        self.bus_no = Some(init.execution_info.contact.bus_no);
+        let contact = init.execution_info.contact;
+        self.bus_no = Some(contact.bus_no);
         let in_message = self.task.tokens.sources.contains(&TokenSource::Init);
         let from_message = init.authentication_token.iter().filter(|_| in_message);
-        let presented = from_message.chain(&visitor.presented).map(Secret::reveal);
-        self.task.tokens.verifier.judge(presented).into_result()?;
+        let presented: Vec<&str> = from_message.chain(&visitor.presented).map(Secret::reveal).collect();
+        tokens::admit(&self.task, &presented, contact).await?;
         match &mut self.permit {
-            Some(permit) => permit.enter_business_unit(init.execution_info.contact.bus_no)?,
+            Some(permit) => permit.enter_business_unit(contact.bus_no)?,
             None => return Err(Fault::new(Kind::Internal, "internal error")),
         }
         Ok(init)

@@ -2,16 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use earpiece_access::Guard;
 use earpiece_core::access::Verifier;
 use earpiece_core::config::{ConfigFaults, Env, Reader, Setting};
 use earpiece_core::secret::Secret;
+use earpiece_https::server::Tls;
+use earpiece_https::{Client, Trust, trust};
 use earpiece_recorder::Settings as RecorderSettings;
 use earpiece_relay::VoiceSettings;
+use http::Uri;
 use tracing::level_filters::LevelFilter;
 
 use crate::limits::Limits;
+use crate::protection::EcsAgent;
+use crate::tokens::TableKeys;
 
 /// Where a token may come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +35,7 @@ pub enum TokenSource {
 #[derive(Debug, Clone)]
 pub struct TokenPolicy {
     /// Judges tokens.
-    pub verifier: Verifier,
+    pub guard: Guard,
     /// Where tokens are looked for.
     pub sources: BTreeSet<TokenSource>,
 }
@@ -43,7 +50,8 @@ pub const RECORDINGS: Setting =
 /// Accepted tokens.
 pub const AUDIO_TOKENS: Setting = Setting::secret(
     "EARPIECE_AUDIO_TOKENS",
-    "Accepted tokens, separated by commas; several for rotation. None: every caller is accepted.",
+    "Accepted tokens, or `sha256:` and their digest, separated by commas; several for rotation. Without these and without \
+     keys for JWTs every caller is accepted.",
 );
 /// Where tokens may come from.
 pub const TOKEN_SOURCES: Setting = Setting::new(
@@ -107,11 +115,43 @@ pub const DRAIN_DEADLINE: Setting =
 /// Drain rate.
 pub const DRAIN_PER_SECOND: Setting =
     Setting::new("EARPIECE_DRAIN_PER_SECOND", "100", "Sockets told to go elsewhere (1012), per second of a drain.");
+/// TLS certificate.
+pub const TLS_CERT: Setting = Setting::new(
+    "EARPIECE_TLS_CERT",
+    "",
+    "PEM file with the listener's certificate and its issuers, looked at every 10s. None: no TLS.",
+);
+/// TLS key.
+pub const TLS_KEY: Setting = Setting::new("EARPIECE_TLS_KEY", "", "PEM file with the certificate's private key.");
+/// Who may hand audio over.
+pub const INGEST_TOKENS: Setting = Setting::secret(
+    "EARPIECE_INGEST_TOKENS",
+    "Tokens of those who may hand over audio from API Gateway at /ingest, separated by commas. None: nobody.",
+);
+/// Where pages listen.
+pub const CONNECTIONS_URL: Setting = Setting::new(
+    "EARPIECE_CONNECTIONS_URL",
+    "",
+    "The API Gateway stage whose connections hear contact events, https://{api}.execute-api.{region}.amazonaws.com/{stage}.",
+);
+/// Metrics in the log.
+pub const EMF: Setting = Setting::new(
+    "EARPIECE_EMF",
+    "off",
+    "Whether the metrics are also written to standard output every minute, for CloudWatch: on or off.",
+);
+/// The ECS agent.
+pub const ECS_AGENT_URI: Setting = Setting::new(
+    "ECS_AGENT_URI",
+    "",
+    "Set by ECS: the agent which is asked not to scale this task in while it has streams.",
+);
 /// Log filter.
 pub const LOG: Setting = Setting::new("EARPIECE_LOG", "info", "Log level: error, warn, info, debug or trace.");
 
-/// Every setting, in the order of the README's table.
-pub const ALL: [Setting; 24] = [
+/// Every setting of the shim itself, in the order of the README's table. Those of [`earpiece_access::settings`] and
+/// [`earpiece_https::trust`] are read, too.
+pub const ALL: [Setting; 30] = [
     LISTEN,
     TABLE,
     RECORDINGS,
@@ -135,6 +175,12 @@ pub const ALL: [Setting; 24] = [
     STALE,
     DRAIN_DEADLINE,
     DRAIN_PER_SECOND,
+    TLS_CERT,
+    TLS_KEY,
+    INGEST_TOKENS,
+    CONNECTIONS_URL,
+    EMF,
+    ECS_AGENT_URI,
     LOG,
 ];
 
@@ -155,6 +201,18 @@ pub struct Settings {
     pub voice: Option<VoiceSettings>,
     /// Every limit.
     pub limits: Limits,
+    /// TLS of the listener.
+    pub tls: Option<Tls>,
+    /// Who may hand audio over; `None` where nobody may.
+    pub ingest: Option<Verifier>,
+    /// The API Gateway stage whose connections hear contact events.
+    pub connections_url: Option<String>,
+    /// Whether metrics go to standard output, too.
+    pub emf: bool,
+    /// Who is asked not to scale this task in.
+    pub ecs_agent: Option<EcsAgent>,
+    /// Where the keys of our own tokens are read, once there is a store.
+    pub(crate) keys: TableKeys,
 }
 
 impl Settings {
@@ -169,7 +227,14 @@ impl Settings {
         let listen = reader.value(&LISTEN, form, |text| text.parse().ok());
         let table = reader.text(&TABLE).unwrap_or_default();
         let recordings = reader.text(&RECORDINGS).unwrap_or_default();
-        let tokens = tokens(&mut reader);
+        let client = client(&mut reader, env);
+        let keys = TableKeys::default();
+        let tokens = tokens(&mut reader, client.as_ref(), &keys);
+        let ingest = ingest(&mut reader);
+        let tls = tls(&mut reader);
+        let connections_url = connections_url(&mut reader);
+        let emf = switch(&mut reader, &EMF);
+        let ecs_agent = client.as_ref().and_then(|client| ecs_agent(&mut reader, client));
         let level = "must be error, warn, info, debug, trace or off";
         reader.value(&LOG, level, |text| text.parse::<LevelFilter>().ok());
         let limits = limits(&mut reader);
@@ -177,15 +242,64 @@ impl Settings {
         let voice = voice(&mut reader, &limits);
         reader.finish()?;
         let listen = listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 8080)));
-        Ok(Self { listen, table, recordings, tokens, recorder, voice, limits })
+        Ok(Self {
+            listen,
+            table,
+            recordings,
+            tokens,
+            recorder,
+            voice,
+            limits,
+            tls,
+            ingest,
+            connections_url,
+            emf,
+            ecs_agent,
+            keys,
+        })
     }
 }
 
-fn tokens<E: Env>(reader: &mut Reader<'_, E>) -> TokenPolicy {
-    let tokens: Vec<Secret> = reader.list(&AUDIO_TOKENS).into_iter().map(Secret::new).collect();
-    if reader.text(&AUDIO_TOKENS).is_some() && tokens.is_empty() {
-        reader.fault(&AUDIO_TOKENS, "is set, but holds no token");
+fn client<E: Env>(reader: &mut Reader<'_, E>, env: &E) -> Option<Client> {
+    match Trust::read(env).and_then(|trust| Client::new(&trust)) {
+        Ok(client) => Some(client),
+        Err(error) => {
+            reader.fault(&trust::CA_FILE, &format!("cannot be used: {error}"));
+            None
+        }
     }
+}
+
+/// Static tokens and JWTs. Only where neither is configured, everybody may stream.
+fn tokens<E: Env>(reader: &mut Reader<'_, E>, client: Option<&Client>, keys: &TableKeys) -> TokenPolicy {
+    let verifier = verifier(reader, &AUDIO_TOKENS);
+    let jwt = earpiece_access::settings::jwt(reader, client, Some(keys.fetch()));
+    let guard = match (verifier, jwt) {
+        (None, None) => Guard::open(),
+        (verifier, jwt) => Guard::new(verifier.unwrap_or_else(|| Verifier::new([])), jwt),
+    };
+    let sources = token_sources(reader);
+    if sources.is_empty() && !guard.is_open() {
+        reader.fault(&TOKEN_SOURCES, "must name at least one source when there are tokens");
+    }
+    TokenPolicy { guard, sources }
+}
+
+/// A verifier of the tokens in a list; `None` where it is not set.
+fn verifier<E: Env>(reader: &mut Reader<'_, E>, setting: &Setting) -> Option<Verifier> {
+    reader.text(setting)?;
+    let tokens: Vec<Secret> = reader.list(setting).into_iter().map(Secret::new).collect();
+    if tokens.is_empty() {
+        reader.fault(setting, "is set, but holds no token");
+    }
+    Some(Verifier::new(tokens))
+}
+
+fn ingest<E: Env>(reader: &mut Reader<'_, E>) -> Option<Verifier> {
+    verifier(reader, &INGEST_TOKENS)
+}
+
+fn token_sources<E: Env>(reader: &mut Reader<'_, E>) -> BTreeSet<TokenSource> {
     let mut sources = BTreeSet::new();
     for source in reader.list(&TOKEN_SOURCES) {
         match source.as_str() {
@@ -198,10 +312,48 @@ fn tokens<E: Env>(reader: &mut Reader<'_, E>) -> TokenPolicy {
             }
         };
     }
-    if sources.is_empty() && !tokens.is_empty() {
-        reader.fault(&TOKEN_SOURCES, "must name at least one source when there are tokens");
-    }
-    TokenPolicy { verifier: crate::verifier(tokens), sources }
+    sources
+}
+
+fn tls<E: Env>(reader: &mut Reader<'_, E>) -> Option<Tls> {
+    let files = (reader.text(&TLS_CERT).map(PathBuf::from), reader.text(&TLS_KEY).map(PathBuf::from));
+    let (certificates, key) = match files {
+        (None, None) => return None,
+        (Some(certificates), Some(key)) => (certificates, key),
+        (Some(_), None) => {
+            reader.fault(&TLS_KEY, "must be set when EARPIECE_TLS_CERT is");
+            return None;
+        }
+        (None, Some(_)) => {
+            reader.fault(&TLS_CERT, "must be set when EARPIECE_TLS_KEY is");
+            return None;
+        }
+    };
+    Tls::open(&certificates, &key)
+        .inspect_err(|error| reader.fault(&TLS_CERT, &format!("cannot be used: {error}")))
+        .ok()
+}
+
+fn connections_url<E: Env>(reader: &mut Reader<'_, E>) -> Option<String> {
+    let form = "must be an address that begins with https:// or http://, without a query";
+    reader.value(&CONNECTIONS_URL, form, |text| {
+        let uri: Uri = text.parse().ok()?;
+        let is_http = matches!(uri.scheme_str(), Some("https" | "http")) && uri.host().is_some();
+        (is_http && uri.query().is_none()).then(|| text.trim_end_matches('/').to_owned())
+    })
+}
+
+fn ecs_agent<E: Env>(reader: &mut Reader<'_, E>, client: &Client) -> Option<EcsAgent> {
+    reader.value(&ECS_AGENT_URI, "must be an HTTP address", |text| EcsAgent::new(client.clone(), text))
+}
+
+fn switch<E: Env>(reader: &mut Reader<'_, E>, setting: &Setting) -> bool {
+    let parse = |text: &str| match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    };
+    reader.value(setting, "must be on or off", parse).unwrap_or_default()
 }
 
 fn limits<E: Env>(reader: &mut Reader<'_, E>) -> Limits {
@@ -279,8 +431,44 @@ mod tests {
     fn the_defaults_are_those_of_the_limits() {
         let settings = Settings::read(&EmptyEnv).expect("defaults can be used");
         assert_eq!(settings.limits, Limits::default());
-        assert!(settings.tokens.verifier.is_open());
-        assert!(settings.voice.is_none());
+        assert!(settings.tokens.guard.is_open());
+        assert!(settings.voice.is_none() && settings.tls.is_none() && settings.ingest.is_none());
+        assert!(settings.connections_url.is_none() && settings.ecs_agent.is_none() && !settings.emf);
+    }
+
+    #[test]
+    fn the_door_is_open_only_where_neither_tokens_nor_keys_are_configured() {
+        for (setting, value) in [(AUDIO_TOKENS, "abc"), (earpiece_access::settings::JWKS, "table")] {
+            let settings = Settings::read(&Overlay::over(EmptyEnv).with(&setting, value)).expect(value);
+            assert!(!settings.tokens.guard.is_open(), "{value}");
+        }
+    }
+
+    #[test]
+    fn tls_needs_both_files_and_ones_that_can_be_used() {
+        let read = |env: Overlay<EmptyEnv>| Settings::read(&env).expect_err("a fault").to_string();
+        let env = || Overlay::over(EmptyEnv);
+        assert!(read(env().with(&TLS_CERT, "/nowhere/a.pem")).contains("EARPIECE_TLS_KEY must be set"));
+        assert!(read(env().with(&TLS_KEY, "/nowhere/a.key")).contains("EARPIECE_TLS_CERT must be set"));
+        let neither = env().with(&TLS_CERT, "/nowhere/a.pem").with(&TLS_KEY, "/nowhere/a.key");
+        assert!(read(neither).contains("EARPIECE_TLS_CERT cannot be used"));
+    }
+
+    #[test]
+    fn addresses_and_switches_are_judged() {
+        let faults =
+            |setting: &Setting, value: &str| Settings::read(&Overlay::over(EmptyEnv).with(setting, value)).err();
+        for (setting, good, bad) in [
+            (CONNECTIONS_URL, "https://api.example/prod/", "wss://api.example/prod"),
+            (CONNECTIONS_URL, "http://127.0.0.1:3001/local", "https://api.example/prod?token=x"),
+            (ECS_AGENT_URI, "http://169.254.170.2/api/x", "169.254.170.2"),
+            (EMF, "on", "yes"),
+            (INGEST_TOKENS, "abc", ","),
+        ] {
+            assert_eq!(faults(&setting, good), None);
+            let fault = faults(&setting, bad).expect(bad);
+            assert!(fault.lines().len() == 1 && fault.lines()[0].starts_with(setting.name), "{fault}");
+        }
     }
 
     #[test]
@@ -300,7 +488,7 @@ mod tests {
     #[test]
     fn the_readme_shows_every_setting_with_its_default_and_doc() {
         let readme = include_str!("../../README.md");
-        for setting in ALL {
+        for setting in ALL.into_iter().chain(earpiece_access::settings::ALL).chain(trust::SETTINGS) {
             let default = if setting.default.is_empty() { "–".to_owned() } else { format!("`{}`", setting.default) };
             let row = format!("| `{}` | {default} | {} |", setting.name, setting.doc);
             assert!(readme.contains(&row), "the README's settings table lacks:\n{row}");

@@ -18,7 +18,10 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tokio_websockets::{ServerBuilder, WebSocketStream};
+
+use crate::tls::Wire;
 
 /// How much a closing peer may still send before the connection is cut.
 const FAREWELL_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -64,11 +67,11 @@ fn accept_key(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, Fault
     HeaderValue::from_str(&accept).map_err(|_| Fault::new(Kind::Internal, "internal error"))
 }
 
-/// A TCP connection after its upgrade, with the bytes that came too early first.
+/// A connection, with TLS or without, after its upgrade, with the bytes that came too early first.
 #[derive(Debug)]
 pub struct Upgrade {
     early: Bytes,
-    stream: TcpStream,
+    wire: Wire,
 }
 
 impl Upgrade {
@@ -79,21 +82,26 @@ impl Upgrade {
     /// When the connection breaks before.
     pub async fn take(upgrade: OnUpgrade) -> io::Result<Self> {
         let upgraded: Upgraded = upgrade.await.map_err(io::Error::other)?;
-        let parts = upgraded
-            .downcast::<TokioIo<TcpStream>>()
-            .map_err(|_| io::Error::other("the connection is not a TCP stream"))?;
-        let stream = parts.io.into_inner();
+        let (wire, early) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => (Wire::Plain(parts.io.into_inner()), parts.read_buf),
+            Err(upgraded) => {
+                let parts = upgraded
+                    .downcast::<TokioIo<Box<TlsStream<TcpStream>>>>()
+                    .map_err(|_| io::Error::other("the connection is neither TCP nor TLS"))?;
+                (Wire::Tls(parts.io.into_inner()), parts.read_buf)
+            }
+        };
         // Answers are small and must not wait for more.
-        stream.set_nodelay(true)?;
+        wire.set_nodelay()?;
         // A copy, and of the few bytes only: they are a view into hyper's read buffer, which would stay with them.
-        Ok(Self { early: Bytes::copy_from_slice(&parts.read_buf), stream })
+        Ok(Self { early: Bytes::copy_from_slice(&early), wire })
     }
 }
 
 impl AsyncRead for Upgrade {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.early.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
+            return Pin::new(&mut self.wire).poll_read(cx, buf);
         }
         let taken = self.early.len().min(buf.remaining());
         buf.put_slice(&self.early[..taken]);
@@ -107,15 +115,15 @@ impl AsyncRead for Upgrade {
 
 impl AsyncWrite for Upgrade {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        Pin::new(&mut self.wire).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut self.wire).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }
 

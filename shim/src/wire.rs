@@ -1,7 +1,7 @@
 //! Faults as this wire says them: HTTP statuses before the upgrade, close codes after it. One function each; none logs.
 
 use earpiece_core::contact::facts::CloseReason;
-use earpiece_core::error::Kind;
+use earpiece_core::error::{Kind, Retry};
 use http::StatusCode;
 
 /// The status for a request that does not become a socket.
@@ -20,15 +20,22 @@ pub(crate) const fn status(kind: Kind) -> StatusCode {
     }
 }
 
+/// After how many seconds a refused request may be sent again; `None` where that would change nothing. What a draining
+/// task refuses, another one takes at once.
+pub(crate) const fn retry_after_s(kind: Kind) -> Option<u32> {
+    match kind.retry() {
+        Retry::AfterMs(pause_ms) => Some(pause_ms.div_ceil(1000)),
+        Retry::Now if matches!(kind, Kind::Draining) => Some(0),
+        Retry::Now | Retry::Never => None,
+    }
+}
+
 /// The close code after an `ERROR`.
 pub(crate) const fn refusal_code(kind: Kind) -> u16 {
     match kind {
-        Kind::BadInput
-        | Kind::Unauthorized
-        | Kind::Forbidden
-        | Kind::TooLate
-        | Kind::Superseded
-        | Kind::NotFound => 1008,
+        Kind::BadInput | Kind::Unauthorized | Kind::Forbidden | Kind::TooLate | Kind::Superseded | Kind::NotFound => {
+            1008
+        }
         Kind::Unsupported => 1003,
         Kind::TooLarge => 1009,
         Kind::Draining => 1012,

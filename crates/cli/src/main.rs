@@ -7,6 +7,8 @@
 //! | `serve` | the shim on embedded state |
 //! | `call` | one call to any endpoint that claims to speak the hook |
 //! | `bench` | many streams in real time, and what they cost the server |
+//! | `gateway` | the front of API Gateway's WebSocket APIs, before Lambda functions on this machine |
+//! | `token` | secrets that people configure |
 //! | `contacts` | what the store and the recordings know |
 //! | `folder` | a data folder: one process works on it, others find that process |
 //! | `clips`, `voice` | speech that comes with the program, and speech from files |
@@ -23,10 +25,12 @@ mod contacts;
 mod demo;
 mod figure;
 mod folder;
+mod gateway;
 mod meter;
 mod paint;
 mod serve;
 mod stage;
+mod token;
 mod trouble;
 mod voice;
 
@@ -72,6 +76,8 @@ async fn carry_out(command: Command, stage: &Stage) -> Result<(), Trouble> {
         Command::Demo(args) => demo::run(&args, stage).await,
         Command::Serve(args) => serve::run(&args, stage).await,
         Command::Call(args) => call::run(&args, stage).await,
+        Command::Gateway(args) => gateway::run(&args, stage).await,
+        Command::Token(args) => token::run(&args, stage),
         Command::Bench(args) => bench::run(&args, stage).await,
         Command::Contacts(args) => contacts::run(&args, stage).await,
     }

@@ -2,6 +2,8 @@
 //! judged by the command.
 
 mod call;
+mod gateway;
+mod token;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use clap::{Args as Flags, Parser, Subcommand};
 use earpiece_core::secret::Secret;
 
 pub(crate) use self::call::{CallArgs, CutBy, Hold, ParamsAs, TokenIn, name_of};
+pub(crate) use self::gateway::GatewayArgs;
+pub(crate) use self::token::{ClientArgs, New, TokenArgs};
 
 /// Where `serve` keeps its data unless told otherwise.
 pub(crate) const DATA_DEFAULT: &str = "earpiece-data";
@@ -44,10 +48,14 @@ Exit codes: 0 it worked, 1 it was tried and failed, 2 wrong usage or configurati
 pub(crate) enum Command {
     /// Show a whole call: CXone, tunnel, assist app and recording in one process.
     Demo(DemoArgs),
-    /// Serve CXone's audio hook on this machine, with its state in a folder.
+    /// Serve CXone's hooks on this machine, audio and text, with the state in a folder.
     Serve(ServeArgs),
     /// Place one call, as CXone's media server does, to any endpoint that claims to speak the hook.
     Call(Box<CallArgs>),
+    /// Stand in for API Gateway's WebSocket front: real sockets in front of Lambda functions on this machine.
+    Gateway(Box<GatewayArgs>),
+    /// Make a token, or a client of the token server, and say what to configure.
+    Token(TokenArgs),
     /// Measure.
     Bench(BenchArgs),
     /// Show what the store and the recordings know.
@@ -90,7 +98,11 @@ impl Default for DemoArgs {
     }
 }
 
-/// Serve CXone's audio hook on this machine, with its state in a folder.
+/// Serve CXone's audio hook, the text hook and everything beside them on this machine, with the state in a folder.
+///
+/// One listener has it all: `/audio` (CXone's media server), the text hook `/agent_assist_text_webhooks/utterance`,
+/// `/contacts/BUS/CONTACT/events`, `/oauth/token`, `/ws` (what API Gateway's WebSocket API serves in an account), and
+/// `/openapi.json`, which describes them. `/healthz`, `/readyz` and `/metrics` are for operators.
 ///
 /// The state is an embedded DynamoDB in DIR/state.db, recordings are in DIR/live and DIR/contacts. It survives kill -9:
 /// start it again on the same folder. When it is ready it prints one line, `listening on ADDRESS`, to standard output;
@@ -103,6 +115,7 @@ Examples:
   earpiece serve                                        on 127.0.0.1:8080, for everybody
   earpiece serve --listen 0.0.0.0:8080 --audio-token old --audio-token new
   earpiece serve --assist-url ws://127.0.0.1:9000/ --quiet-period 30s
+  earpiece serve --assist-text-url http://127.0.0.1:9000/text --tls-cert cert.pem --tls-key key.pem
   EARPIECE_AUDIO_TOKENS=s3cret EARPIECE_LOG=debug earpiece serve --listen 127.0.0.1:0")]
 pub(crate) struct ServeArgs {
     /// Address to listen on; port 0 takes a free one [default: `EARPIECE_LISTEN`, or 127.0.0.1:8080]
@@ -118,9 +131,18 @@ pub(crate) struct ServeArgs {
     /// The assist app's voice socket, ws:// or wss:// [default: `EARPIECE_ASSIST_URL`, or none]
     #[arg(long, value_name = "URL", value_parser = secret)]
     pub(crate) assist_url: Option<Secret>,
+    /// The assist app's address for text, https:// or http:// [default: `EARPIECE_ASSIST_TEXT_URL`, or none]
+    #[arg(long, value_name = "URL", value_parser = secret)]
+    pub(crate) assist_text_url: Option<Secret>,
     /// A contact without an open socket for so long is over [default: `EARPIECE_QUIET_PERIOD`, or 15m]
     #[arg(long, value_name = "TIME")]
     pub(crate) quiet_period: Option<String>,
+    /// Certificate chain (PEM) for TLS on the listener; read again when it changes [default: `EARPIECE_TLS_CERT`]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key (PEM) [default: `EARPIECE_TLS_KEY`]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 /// Measure.
@@ -256,6 +278,8 @@ mod tests {
             "earpiece serve --json",
             "earpiece call --url ws://h/audio --json",
             "earpiece bench streams --json",
+            "earpiece gateway --json",
+            "earpiece token new --json",
             "earpiece contacts --json",
             "earpiece contacts show 1 2 --json",
         ] {

@@ -1,10 +1,14 @@
-//! `serve`: the shim on embedded state.
+//! `serve`: the shim and the serverless doors on embedded state, on one listener.
+
+mod doors;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use earpiece_core::config::{ConfigFaults, Env, Overlay, ProcessEnv, Setting};
+use earpiece_access::settings::JWKS;
 use earpiece_core::secret::Secret;
+use earpiece_functions::settings::{self as function_settings, Settings as FunctionSettings};
 use earpiece_shim::service::{self, ServiceError};
 use earpiece_shim::{Settings, settings};
 use earpiece_store::{Embedded, EmbeddedError, StoreError};
@@ -29,14 +33,26 @@ const CLOSE: Duration = Duration::from_secs(3);
 ///
 /// Every fault of the configuration at once; or what could not be had: the folder, the state, the address.
 pub(crate) async fn run(args: &ServeArgs, stage: &Stage) -> Result<(), Trouble> {
-    let (settings, env) = settings_of(args, ProcessEnv)?;
+    let (settings, functions, env) = settings_of(args, ProcessEnv)?;
     service::log_to_stderr(&env);
     let shutdown = service::shutdown_signal().map_err(|error| from_service(&error))?;
 
     let mut folder = Folder::take(&args.data).await?;
     let embedded = Embedded::file(&folder.state_file()).map_err(|error| from_embedded(&error))?;
     let store = embedded.store(&settings.table).await.map_err(|error| from_store(&error))?;
-    let parts = service::parts(&settings, store).map_err(|error| from_service(&error))?;
+    let mut parts = service::parts(&settings, store).map_err(|error| from_service(&error))?;
+    let doors = doors::open(doors::Wanted {
+        env: &env,
+        settings: &functions,
+        store: &parts.store,
+        recorder: &parts.recorder,
+        task: &parts.name,
+    });
+    let doors = doors.await?;
+    parts.doors = Some(doors.doors.clone());
+    parts.extra_metrics = Some(doors.metrics.clone());
+    parts.connections_url = Some(doors.connections_url.clone());
+    let scheme = if parts.tls.is_some() { "wss" } else { "ws" };
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
         Trouble::failed(format!("cannot listen on {}: {error}", settings.listen))
             .next("another port: --listen 127.0.0.1:0")
@@ -45,16 +61,19 @@ pub(crate) async fn run(args: &ServeArgs, stage: &Stage) -> Result<(), Trouble> 
         listener.local_addr().map_err(|error| Trouble::failed(format!("the listener has no address: {error}")))?;
     folder.announce(&Note {
         pid: std::process::id(),
-        audio: format!("ws://{address}/audio"),
+        audio: format!("{scheme}://{address}/audio"),
         store: embedded.endpoint(),
         table: settings.table.clone(),
         recordings: settings.recordings.clone(),
     })?;
 
-    if settings.tokens.verifier.is_open() {
+    if settings.tokens.guard.is_open() {
         eprintln!(
             "earpiece: warning: every caller is accepted; --audio-token or EARPIECE_AUDIO_TOKENS asks for a token"
         );
+    }
+    if functions.text_tokens.is_open() {
+        eprintln!("earpiece: warning: text and contact events are taken from everybody; EARPIECE_TEXT_TOKENS asks for a token");
     }
     // Whoever started us waits for exactly this line.
     print(&if stage.json {
@@ -68,6 +87,7 @@ pub(crate) async fn run(args: &ServeArgs, stage: &Stage) -> Result<(), Trouble> 
         eprintln!("earpiece: draining: no new calls, live ones are told to connect elsewhere; {drain_s} s at most");
     };
     let served = earpiece_shim::run(listener, shutdown, parts).await;
+    doors.close().await;
     eprintln!("earpiece: drained; closing the state");
     // The folder stays ours for as long as the state in it is open.
     let closed = close(async move {
@@ -86,8 +106,8 @@ async fn close(closing: impl Future<Output = ()> + Send + 'static) -> bool {
     matches!(timeout(CLOSE, tokio::spawn(closing)).await, Ok(Ok(())))
 }
 
-/// The settings from flags over an environment, and that environment.
-fn settings_of<E: Env>(args: &ServeArgs, env: E) -> Result<(Settings, Overlay<E>), Trouble> {
+/// The settings of shim and functions from flags over an environment, and that environment.
+fn settings_of<E: Env>(args: &ServeArgs, env: E) -> Result<(Settings, FunctionSettings, Overlay<E>), Trouble> {
     if args.audio_token.iter().any(|token| token.reveal().trim().is_empty() || token.reveal().contains(',')) {
         return Err(Trouble::usage("a token can neither be blank nor have a comma in it")
             .next("leave --audio-token away to accept everybody"));
@@ -98,17 +118,50 @@ fn settings_of<E: Env>(args: &ServeArgs, env: E) -> Result<(Settings, Overlay<E>
     let unset = |setting: &Setting| env.get(setting.name).is_none();
     let listen_default = unset(&settings::LISTEN).then(|| LISTEN_DEFAULT.to_owned());
     let recordings_default = unset(&settings::RECORDINGS).then_some(data);
+    // Whoever configures clients of the token endpoint wants its tokens to be accepted.
+    let issues = env.get(function_settings::TOKEN_CLIENTS.name).is_some();
+    let keys_default = (issues && unset(&JWKS)).then_some("table");
     let env = Overlay::over(env)
         .with_some(&settings::RECORDINGS, recordings_default)
         .with_some(&settings::LISTEN, args.listen.clone().or(listen_default))
         .with_some(&settings::AUDIO_TOKENS, tokens)
         .with_some(&settings::ASSIST_URL, args.assist_url.as_ref().map(Secret::reveal))
-        .with_some(&settings::QUIET_PERIOD, args.quiet_period.as_ref());
-    match Settings::read(&env) {
-        Ok(settings) => Ok((settings, env)),
-        Err(faults) => Err(Trouble::configuration(named_by_flags(args, &faults))
-            .next("`earpiece serve --help`, and the table of settings in README.md")),
+        .with_some(&settings::QUIET_PERIOD, args.quiet_period.as_ref())
+        .with_some(&settings::TLS_CERT, args.tls_cert.as_ref().map(|file| file.display()))
+        .with_some(&settings::TLS_KEY, args.tls_key.as_ref().map(|file| file.display()))
+        .with_some(&function_settings::ASSIST_TEXT_URL, args.assist_text_url.as_ref().map(Secret::reveal))
+        .with_some(&JWKS, keys_default);
+    let shim = Settings::read(&env);
+    let functions = FunctionSettings::read(&env_of_functions(&env));
+    match (shim, functions) {
+        (Ok(shim), Ok(functions)) => Ok((shim, functions, env)),
+        (shim, functions) => {
+            let mut faults: Vec<String> = Vec::new();
+            for more in [shim.err(), functions.err()].into_iter().flatten() {
+                // Both read some of the settings, and say the same of them.
+                for line in named_by_flags(args, &more) {
+                    if !faults.contains(&line) {
+                        faults.push(line);
+                    }
+                }
+            }
+            Err(Trouble::configuration(faults)
+                .next("`earpiece serve --help`, and the tables of settings in README.md"))
+        }
     }
+}
+
+/// In an account, doors without tokens let nobody in. Here everybody is let in where nothing was said at all, and the
+/// tokens of calls hold for text as well, unless text has its own.
+fn env_of_functions<E: Env>(env: &E) -> Overlay<&E> {
+    let unset = |setting: &Setting| env.get(setting.name).is_none();
+    let audio = env.get(settings::AUDIO_TOKENS.name);
+    let has_keys = !unset(&JWKS) || !unset(&earpiece_access::settings::SECRET);
+    let everybody = (audio.is_none() && !has_keys).then(|| function_settings::NONE.to_owned());
+    let text = unset(&function_settings::TEXT_TOKENS).then(|| audio.clone().or_else(|| everybody.clone())).flatten();
+    Overlay::over(env)
+        .with_some(&function_settings::AUDIO_TOKENS, everybody)
+        .with_some(&function_settings::TEXT_TOKENS, text)
 }
 
 /// The faults, those that come from a flag with its name beside that of the variable.
@@ -118,6 +171,9 @@ fn named_by_flags(args: &ServeArgs, faults: &ConfigFaults) -> Vec<String> {
         (settings::AUDIO_TOKENS.name, (!args.audio_token.is_empty()).then_some("--audio-token")),
         (settings::ASSIST_URL.name, args.assist_url.is_some().then_some("--assist-url")),
         (settings::QUIET_PERIOD.name, args.quiet_period.is_some().then_some("--quiet-period")),
+        (settings::TLS_CERT.name, args.tls_cert.is_some().then_some("--tls-cert")),
+        (settings::TLS_KEY.name, args.tls_key.is_some().then_some("--tls-key")),
+        (function_settings::ASSIST_TEXT_URL.name, args.assist_text_url.is_some().then_some("--assist-text-url")),
     ]);
     let named = |line: &String| {
         let variable = line.split(' ').next().unwrap_or_default();
@@ -151,6 +207,7 @@ pub(crate) fn from_store(error: &StoreError) -> Trouble {
 mod tests {
     use std::path::PathBuf;
 
+    use earpiece_core::access::Verdict;
     use earpiece_core::config::EmptyEnv;
 
     use super::*;
@@ -162,14 +219,40 @@ mod tests {
             audio_token: Vec::new(),
             assist_url: None,
             quiet_period: None,
+            assist_text_url: None,
+            tls_cert: None,
+            tls_key: None,
         }
     }
 
     #[test]
     fn without_flags_it_serves_this_machine_only_and_records_into_its_folder() {
-        let (settings, _) = settings_of(&args(), EmptyEnv).expect("settings");
+        let (settings, _, _) = settings_of(&args(), EmptyEnv).expect("settings");
         assert_eq!((settings.listen.to_string(), settings.recordings.as_str()), (LISTEN_DEFAULT.into(), "calls"));
-        assert!(settings.tokens.verifier.is_open());
+        assert!(settings.tokens.guard.is_open());
+    }
+
+    #[test]
+    fn what_holds_for_calls_holds_for_text_unless_text_has_tokens_of_its_own() {
+        let read = |args: &ServeArgs, env| settings_of(args, env).expect("settings");
+        let (_, open, _) = read(&args(), Overlay::over(EmptyEnv));
+        assert!(open.text_tokens.is_open() && open.audio_tokens.is_open());
+
+        let with_token = ServeArgs { audio_token: vec![Secret::new("calls")], ..args() };
+        let (_, same, _) = read(&with_token, Overlay::over(EmptyEnv));
+        for verifier in [&same.text_tokens, &same.audio_tokens] {
+            assert_eq!(verifier.judge(["calls"]), Verdict::Accepted);
+            assert_eq!(verifier.judge(["other"]), Verdict::Wrong);
+        }
+        let own = Overlay::over(EmptyEnv).with(&function_settings::TEXT_TOKENS, "texts");
+        let (_, own, _) = read(&with_token, own);
+        assert_eq!(own.text_tokens.judge(["calls"]), Verdict::Wrong);
+        assert_eq!(own.audio_tokens.judge(["calls"]), Verdict::Accepted);
+
+        // Keys for JWTs close every door to those without a token.
+        let keys = Overlay::over(EmptyEnv).with(&JWKS, "table");
+        let (shim, functions, _) = read(&args(), keys);
+        assert!(!shim.tokens.guard.is_open() && !functions.text_tokens.is_open() && !functions.audio_tokens.is_open());
     }
 
     #[test]
@@ -180,16 +263,16 @@ mod tests {
                 .with(&settings::QUIET_PERIOD, "9s")
                 .with(&settings::RECORDINGS, "elsewhere")
         };
-        let (from_env, _) = settings_of(&args(), env()).expect("settings");
+        let (from_env, _, _) = settings_of(&args(), env()).expect("settings");
         assert_eq!((from_env.listen.port(), from_env.recordings.as_str()), (1, "elsewhere"));
         let flags = ServeArgs {
             listen: Some("127.0.0.1:2".into()),
             audio_token: vec![Secret::new("old"), Secret::new("new")],
             ..args()
         };
-        let (from_flags, _) = settings_of(&flags, env()).expect("settings");
+        let (from_flags, _, _) = settings_of(&flags, env()).expect("settings");
         assert_eq!((from_flags.listen.port(), from_flags.limits.quiet.as_secs()), (2, 9));
-        assert!(!from_flags.tokens.verifier.is_open());
+        assert!(!from_flags.tokens.guard.is_open());
     }
 
     #[test]
