@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { TELEMETRY } from '../lib/telemetry';
+import { only, synthesize } from './example';
+import { declaredSettings, list, read, serverlessTemplate } from './sources';
+
+const template = serverlessTemplate();
+const resources = Object.entries(template.Resources as Record<string, any>);
+const functions = resources.filter(([, one]) => one.Type === 'AWS::Serverless::Function');
+
+/** The partitions of the table that a function's statements name. */
+function partitions(properties: any): string[] {
+  const statements = (properties.Policies ?? []).flatMap((policy: any) => policy.Statement);
+  return statements.flatMap((one: any) =>
+    Object.values(one.Condition ?? {}).flatMap((operator: any) => operator['dynamodb:LeadingKeys'] ?? []),
+  );
+}
+
+test('every function of the package is deployed, and nothing else', () => {
+  const deployed = functions.map(([, one]) => `${one.Metadata.BuildProperties.Binary}.rs`).sort();
+  assert.deepEqual(deployed, list('functions', 'src', 'bin'));
+  for (const [id, one] of functions) {
+    assert.equal(one.Metadata.BuildMethod, 'rust-cargolambda', id);
+    assert.equal(one.Properties.FunctionName.Sub, `\${AWS::StackName}-${one.Metadata.BuildProperties.Binary}`);
+  }
+});
+
+test('every variable that is set is a setting that is read', () => {
+  const known = declaredSettings();
+  const environments = [template.Globals.Function, ...functions.map(([, one]) => one.Properties)];
+  const set = environments.flatMap((one) => Object.keys(one.Environment?.Variables ?? {}));
+  const task = only(synthesize({ jwtIssuer: 'x', connectionsApiId: 'x' }).findResources('AWS::ECS::TaskDefinition'));
+  const { Environment, Secrets } = only(task.Properties.ContainerDefinitions as any[]);
+  const all = [...set, ...[...Environment, ...Secrets].map((one: any) => one.Name)];
+  assert.ok(all.length > 30);
+  assert.deepEqual(all.filter((name) => !known.has(name)), []);
+});
+
+test('only the token function touches the signing keys', () => {
+  const holders = functions.filter(([, one]) => partitions(one.Properties).includes('SIGNING')).map(([id]) => id);
+  assert.deepEqual(holders, ['Token']);
+});
+
+test('every statement on the table names its partitions, and none scans', () => {
+  for (const [id, one] of functions) {
+    for (const policy of one.Properties.Policies ?? []) {
+      for (const statement of policy.Statement) {
+        const actions: string[] = [statement.Action].flat();
+        assert.ok(!actions.some((action) => /\*|Scan|Batch/.test(action)), `${id}.${statement.Sid}`);
+        if (actions.some((action) => action.startsWith('dynamodb:'))) {
+          assert.ok(JSON.stringify(statement.Condition).includes('dynamodb:LeadingKeys'), `${id}.${statement.Sid}`);
+        }
+      }
+    }
+  }
+});
+
+test('the boundary allows whatever a function is allowed', () => {
+  const boundary = template.Resources.FunctionBoundary.Properties.PolicyDocument.Statement;
+  const allowed = new Set(boundary.flatMap((statement: any) => statement.Action));
+  const asked = functions
+    .flatMap(([, one]) => (one.Properties.Policies ?? []).flatMap((policy: any) => policy.Statement))
+    .flatMap((statement: any) => statement.Action);
+  assert.deepEqual(asked.filter((action: string) => !allowed.has(action)), []);
+});
+
+test('every function and both APIs have a log that ends', () => {
+  for (const [id, one] of functions) {
+    const log = template.Resources[one.Properties.LoggingConfig.LogGroup.Ref];
+    assert.equal(log.Properties.LogGroupName.Sub, `/aws/lambda/${one.Properties.FunctionName.Sub}`, id);
+  }
+  for (const [id, one] of resources.filter(([, one]) => one.Type === 'AWS::Logs::LogGroup')) {
+    assert.deepEqual(one.Properties.RetentionInDays, { Ref: 'LogRetentionDays' }, id);
+  }
+});
+
+test('no access log holds a query, a header or a path', () => {
+  for (const api of ['HttpApi', 'WebSocketStage']) {
+    const { Format } = template.Resources[api].Properties.AccessLogSettings;
+    assert.doesNotThrow(() => JSON.parse(Format), api);
+    assert.doesNotMatch(Format, /querystring|queryString|header|\$context\.path|authorizer\.(?!error)/i, api);
+  }
+  assert.equal(template.Resources.WebSocketStage.Properties.DefaultRouteSettings.DataTraceEnabled, false);
+});
+
+test('alarms watch metrics that are there, and name dimensions that are told', () => {
+  const measured = new Set(TELEMETRY.values());
+  const binaries = new Set(functions.map(([, one]) => one.Metadata.BuildProperties.Binary));
+  const alarms = resources.filter(([, one]) => one.Type === 'AWS::CloudWatch::Alarm');
+  const watched = alarms.flatMap(([id, { Properties }]) => {
+    const metrics = Properties.Metrics?.flatMap((one: any) => one.MetricStat?.Metric ?? []) ?? [Properties];
+    return metrics.map((metric: any) => [id, metric]);
+  });
+  const ours = watched.filter(([, metric]) => metric.Namespace === 'Earpiece');
+  assert.ok(ours.length >= 4);
+  for (const [id, metric] of ours) {
+    assert.ok(measured.has(metric.MetricName), id);
+    const service = metric.Dimensions.find((dimension: any) => dimension.Name === 'Service');
+    assert.ok(binaries.has(service.Value), id);
+  }
+  const functionsWatched = (metric: string) =>
+    watched.filter(([, one]) => one.MetricName === metric).map(([, one]) => one.Dimensions[0].Value.Ref).sort();
+  for (const metric of ['Errors', 'Throttles']) {
+    assert.deepEqual(functionsWatched(metric), functions.map(([id]) => id).sort(), metric);
+  }
+});
+
+test('the routes are those of the document that the API gives of itself', () => {
+  const routes = functions
+    .flatMap(([, one]) => Object.values(one.Properties.Events ?? {}))
+    .filter((event: any) => event.Type === 'HttpApi')
+    .map(({ Properties }: any) => `${Properties.Method} ${Properties.Path}`);
+  const document = JSON.parse(read('functions', 'src', 'reference', 'openapi.json'));
+  const described = Object.entries(document.paths as Record<string, object>).flatMap(([path, methods]) => {
+    const known = Object.keys(methods).filter((method) => /^(get|post|put|delete)$/.test(method));
+    return known.map((method) => `${method.toUpperCase()} ${path}`);
+  });
+  assert.deepEqual(routes.sort(), described.sort());
+});
+
+test('contact events need a token before the function is asked, the text hook after', () => {
+  const authorizers = functions.flatMap(([id, one]) =>
+    Object.values(one.Properties.Events ?? {}).map((event: any) => [id, event.Properties.Auth?.Authorizer]),
+  );
+  assert.deepEqual(authorizers.filter(([, authorizer]) => authorizer !== undefined), [['ContactEvents', 'Tokens']]);
+  assert.equal(template.Resources.HttpApi.Properties.Auth.Authorizers.Tokens.Identity.ReauthorizeEvery, 0);
+  assert.equal(template.Resources.ConnectRoute.Properties.AuthorizationType, 'CUSTOM');
+});
