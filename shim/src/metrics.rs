@@ -20,14 +20,6 @@ const ACK_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
 /// The door's name in [`names::AUTH_REFUSALS`].
 const DOOR: &str = "shim";
 
-/// Streams that are handed over in pieces and relayed, on this task.
-const INGEST_SESSIONS: &str = "earpiece_ingest_sessions";
-/// Pieces that were handed over, by `outcome`: sent on (`relayed`), known already (`duplicate`), written but too late or
-/// too many to be relayed (`late`), and refused because they could not be written (`unwritten`).
-const INGEST_PIECES: &str = "earpiece_ingest_pieces_total";
-/// Contact events that a listening page was not told.
-const EVENTS_UNPUBLISHED: &str = "earpiece_events_unpublished_total";
-
 /// One set of metrics: a task's. Not global, so that tests can run several tasks in one process.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -107,10 +99,10 @@ impl Metrics {
                 registry.register(Box::new(counters.clone()))?;
                 counters
             },
-            ingest_sessions: gauge(&registry, INGEST_SESSIONS, "Streams relayed from pieces on this task.")?,
-            ingest_pieces: counters(&registry, INGEST_PIECES, "Pieces that were handed over.", "outcome")?,
+            ingest_sessions: gauge(&registry, names::INGEST_SESSIONS, "Streams relayed from pieces on this task.")?,
+            ingest_pieces: counters(&registry, names::INGEST_PIECES, "Pieces that were handed over.", "outcome")?,
             connections_pruned: counter(&registry, names::CONNECTIONS_PRUNED, "Connections found gone.")?,
-            events_unpublished: counter(&registry, EVENTS_UNPUBLISHED, "Events that a page was not told.")?,
+            events_unpublished: counter(&registry, names::EVENTS_UNPUBLISHED, "Events that a page was not told.")?,
             scale_in_protected: gauge(&registry, names::SCALE_IN_PROTECTED, "1: this task is not scaled in.")?,
             tls_reloads: counters(&registry, names::TLS_RELOADS, "New certificates.", "outcome")?,
             registry,

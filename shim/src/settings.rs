@@ -40,6 +40,9 @@ pub struct TokenPolicy {
     pub sources: BTreeSet<TokenSource>,
 }
 
+/// The word in the place of tokens by which every caller is accepted.
+pub const NONE: &str = "none";
+
 /// Address to listen on.
 pub const LISTEN: Setting = Setting::new("EARPIECE_LISTEN", "0.0.0.0:8080", "Address of the listener.");
 /// Name of the table.
@@ -50,8 +53,8 @@ pub const RECORDINGS: Setting =
 /// Accepted tokens.
 pub const AUDIO_TOKENS: Setting = Setting::secret(
     "EARPIECE_AUDIO_TOKENS",
-    "Accepted tokens, or `sha256:` and their digest, separated by commas; several for rotation. Without these and without \
-     keys for JWTs every caller is accepted.",
+    "Accepted tokens, or `sha256:` and their digest, separated by commas; several for rotation. `none`: every caller is \
+     accepted, as the shim does without these and without keys for JWTs.",
 );
 /// Where tokens may come from.
 pub const TOKEN_SOURCES: Setting = Setting::new(
@@ -270,13 +273,19 @@ fn client<E: Env>(reader: &mut Reader<'_, E>, env: &E) -> Option<Client> {
     }
 }
 
-/// Static tokens and JWTs. Only where neither is configured, everybody may stream.
+/// Static tokens and JWTs. Only where neither is configured, or where [`NONE`] says so, everybody may stream.
 fn tokens<E: Env>(reader: &mut Reader<'_, E>, client: Option<&Client>, keys: &TableKeys) -> TokenPolicy {
-    let verifier = verifier(reader, &AUDIO_TOKENS);
+    let listed = reader.list(&AUDIO_TOKENS);
+    let is_open = listed.iter().any(|token| token == NONE);
+    if is_open && listed.len() > 1 {
+        reader.fault(&AUDIO_TOKENS, "names tokens, and `none` beside them");
+    }
+    let verifier = if is_open { None } else { verifier(reader, &AUDIO_TOKENS) };
     let jwt = earpiece_access::settings::jwt(reader, client, Some(keys.fetch()));
-    let guard = match (verifier, jwt) {
-        (None, None) => Guard::open(),
-        (verifier, jwt) => Guard::new(verifier.unwrap_or_else(|| Verifier::new([])), jwt),
+    let guard = if is_open || (verifier.is_none() && jwt.is_none()) {
+        Guard::open()
+    } else {
+        Guard::new(verifier.unwrap_or_else(|| Verifier::new([])), jwt)
     };
     let sources = token_sources(reader);
     if sources.is_empty() && !guard.is_open() {
@@ -292,10 +301,17 @@ fn verifier<E: Env>(reader: &mut Reader<'_, E>, setting: &Setting) -> Option<Ver
     if tokens.is_empty() {
         reader.fault(setting, "is set, but holds no token");
     }
+    if tokens.iter().any(Verifier::is_misspelt) {
+        reader.fault(setting, "holds a token that begins with `sha256:` and is no digest of 64 hexadecimal digits");
+    }
     Some(Verifier::new(tokens))
 }
 
 fn ingest<E: Env>(reader: &mut Reader<'_, E>) -> Option<Verifier> {
+    if reader.list(&INGEST_TOKENS).iter().any(|token| token == NONE) {
+        // Everybody, as for sockets, or nobody, as without it? Neither is guessed at.
+        reader.fault(&INGEST_TOKENS, "must hold tokens: leave it out where nobody may hand audio over");
+    }
     verifier(reader, &INGEST_TOKENS)
 }
 
@@ -422,76 +438,4 @@ fn count(value: u64) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use earpiece_core::config::{EmptyEnv, Overlay};
-
-    use super::*;
-
-    #[test]
-    fn the_defaults_are_those_of_the_limits() {
-        let settings = Settings::read(&EmptyEnv).expect("defaults can be used");
-        assert_eq!(settings.limits, Limits::default());
-        assert!(settings.tokens.guard.is_open());
-        assert!(settings.voice.is_none() && settings.tls.is_none() && settings.ingest.is_none());
-        assert!(settings.connections_url.is_none() && settings.ecs_agent.is_none() && !settings.emf);
-    }
-
-    #[test]
-    fn the_door_is_open_only_where_neither_tokens_nor_keys_are_configured() {
-        for (setting, value) in [(AUDIO_TOKENS, "abc"), (earpiece_access::settings::JWKS, "table")] {
-            let settings = Settings::read(&Overlay::over(EmptyEnv).with(&setting, value)).expect(value);
-            assert!(!settings.tokens.guard.is_open(), "{value}");
-        }
-    }
-
-    #[test]
-    fn tls_needs_both_files_and_ones_that_can_be_used() {
-        let read = |env: Overlay<EmptyEnv>| Settings::read(&env).expect_err("a fault").to_string();
-        let env = || Overlay::over(EmptyEnv);
-        assert!(read(env().with(&TLS_CERT, "/nowhere/a.pem")).contains("EARPIECE_TLS_KEY must be set"));
-        assert!(read(env().with(&TLS_KEY, "/nowhere/a.key")).contains("EARPIECE_TLS_CERT must be set"));
-        let neither = env().with(&TLS_CERT, "/nowhere/a.pem").with(&TLS_KEY, "/nowhere/a.key");
-        assert!(read(neither).contains("EARPIECE_TLS_CERT cannot be used"));
-    }
-
-    #[test]
-    fn addresses_and_switches_are_judged() {
-        let faults =
-            |setting: &Setting, value: &str| Settings::read(&Overlay::over(EmptyEnv).with(setting, value)).err();
-        for (setting, good, bad) in [
-            (CONNECTIONS_URL, "https://api.example/prod/", "wss://api.example/prod"),
-            (CONNECTIONS_URL, "http://127.0.0.1:3001/local", "https://api.example/prod?token=x"),
-            (ECS_AGENT_URI, "http://169.254.170.2/api/x", "169.254.170.2"),
-            (EMF, "on", "yes"),
-            (INGEST_TOKENS, "abc", ","),
-        ] {
-            assert_eq!(faults(&setting, good), None);
-            let fault = faults(&setting, bad).expect(bad);
-            assert!(fault.lines().len() == 1 && fault.lines()[0].starts_with(setting.name), "{fault}");
-        }
-    }
-
-    #[test]
-    fn every_fault_is_reported_at_once() {
-        let env = Overlay::over(EmptyEnv)
-            .with(&LISTEN, "here")
-            .with(&PING, "2m")
-            .with(&TOKEN_SOURCES, "init,cookie")
-            .with(&ASSIST_URL, "http://app?token=hunter2")
-            .with(&AUDIO_TOKENS, " , ")
-            .with(&LOG, "loud");
-        let faults = Settings::read(&env).expect_err("six faults");
-        assert_eq!(faults.lines().len(), 6, "{faults}");
-        assert!(!faults.to_string().contains("hunter2"));
-    }
-
-    #[test]
-    fn the_readme_shows_every_setting_with_its_default_and_doc() {
-        let readme = include_str!("../../README.md");
-        for setting in ALL.into_iter().chain(earpiece_access::settings::ALL).chain(trust::SETTINGS) {
-            let default = if setting.default.is_empty() { "–".to_owned() } else { format!("`{}`", setting.default) };
-            let row = format!("| `{}` | {default} | {} |", setting.name, setting.doc);
-            assert!(readme.contains(&row), "the README's settings table lacks:\n{row}");
-        }
-    }
-}
+mod tests;

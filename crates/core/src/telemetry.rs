@@ -55,11 +55,18 @@ pub const UTTERANCES: &str = "earpiece_utterances_total";
 pub const CONTACT_EVENTS: &str = "earpiece_contact_events_total";
 /// Tokens that were issued.
 pub const TOKENS_ISSUED: &str = "earpiece_tokens_issued_total";
-/// API Gateway connections: what became of their messages, by `outcome` (`opened`, `refused`, `audio`, `duplicate`,
-/// `listening`, `closed`).
+/// API Gateway connections: what became of their messages, by `outcome` (`opened`, `curtailed`: opened with more for the
+/// assist app than is kept, `refused`, `audio`, `duplicate`, `listening`, `closed`).
 pub const CONNECTION_MESSAGES: &str = "earpiece_connection_messages_total";
 /// Connections that were found gone (410) while something was sent to them, and were forgotten.
 pub const CONNECTIONS_PRUNED: &str = "earpiece_connections_pruned_total";
+/// Streams that are handed over in pieces and relayed, on this task.
+pub const INGEST_SESSIONS: &str = "earpiece_ingest_sessions";
+/// Pieces that were handed over, by `outcome`: sent on (`relayed`), known already (`duplicate`), written but too late or
+/// too many to be relayed (`late`), and refused because they could not be written (`unwritten`).
+pub const INGEST_PIECES: &str = "earpiece_ingest_pieces_total";
+/// Contact events that a listening page was not told.
+pub const EVENTS_UNPUBLISHED: &str = "earpiece_events_unpublished_total";
 /// Whether this task is protected from being scaled in: 1 or 0.
 pub const SCALE_IN_PROTECTED: &str = "earpiece_scale_in_protected";
 /// Reloads of the TLS certificate, by `outcome` (`taken`, `kept_old`).

@@ -9,10 +9,12 @@ use earpiece_core::contact::{ContactKey, StreamId};
 use object_store::ObjectStore;
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::block::Pool;
 use crate::counter::Counters;
 use crate::error::{Error, OpenError};
+use crate::event::EventLog;
 use crate::finish::{self, Finished};
 use crate::open::{self, Opened};
 use crate::segment::Segment;
@@ -99,6 +101,38 @@ impl Recorder {
         let segment = Segment::of_piece(facts, first_sample, samples)?;
         let _flight = self.0.pieces.flights.begin(facts.contact);
         if self.0.pieces.write(&segment).await { Ok(()) } else { Err(Error::NotWritten { contact: facts.contact }) }
+    }
+
+    /// Where the assist app's events of a stream go whose audio is written by [`Recorder::write_piece`]. They leave with
+    /// [`Recorder::write_events`].
+    #[must_use]
+    pub fn events(&self, stream: StreamId) -> EventLog {
+        EventLog::new(stream, self.0.settings.events_bytes_max, Arc::clone(&self.0.counters))
+    }
+
+    /// Writes the events that were gathered since the last time, if there are any, as a segment without samples. It tries
+    /// as long as for the last segment of a stream; events that come meanwhile wait for the next time.
+    ///
+    /// `facts` are those of the stream at any time, so long as a piece was written with them, too: a finish goes by those
+    /// that know most. `now_us` is the time in microseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// [`Error::NotWritten`] when the store did not take it, after all retries. The events are dropped then, and the next
+    /// segment tells how many they were. [`Error::NotWritable`] when the facts have no form as JSON.
+    pub async fn write_events(&self, facts: &StreamFacts, log: &EventLog, now_us: i64) -> Result<(), Error> {
+        let events = log.take();
+        if events.is_empty() {
+            return Ok(());
+        }
+        let segment = Segment::of_events(facts, events)?;
+        let writer = &self.0.writer;
+        let _flight = writer.flights.begin(facts.contact);
+        if writer.write_last(&segment, Instant::now() + self.0.settings.retries.last()).await {
+            return Ok(());
+        }
+        self.0.counters.gave_up_segment();
+        log.lose(&segment.events, now_us);
+        Err(Error::NotWritten { contact: facts.contact })
     }
 
     /// [`Recorder::finish_with`] no further events.

@@ -57,6 +57,15 @@ impl Segment {
         })
     }
 
+    /// What the assist app said of a stream whose audio is written in pieces. Several may write such segments, now and
+    /// later, and know nothing of each other: a serial by chance keeps their names apart.
+    pub(crate) fn of_events(facts: &StreamFacts, events: Events) -> Result<Self, Error> {
+        let name = SegmentName { stream: facts.stream, first_sample: facts.samples, serial: fastrand::u32(END + 1..) };
+        let facts_json = serde_json::to_vec(facts)
+            .map_err(|_| Error::NotWritable { contact: facts.contact, what: "the facts of a stream" })?;
+        Ok(Self { contact: facts.contact, name, facts: facts_json, events, blocks: Vec::new() })
+    }
+
     pub(crate) fn samples(&self) -> u64 {
         self.blocks.iter().map(|block| block.len() as u64).sum()
     }

@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::document::Step;
 use super::opening::{SUPERSEDED, is_unfenced};
+use super::pieces::Piece;
 use super::visit::Visit;
 use super::{Outcome, Rooms};
 use crate::clock::as_ms;
@@ -32,17 +33,19 @@ impl Rooms {
         });
         let (page, taken) = claimed.await?;
         let connection = &page.document.connection;
-        let taken = match (taken, connection.facts()) {
+        let (taken, facts) = match (taken, connection.facts()) {
             (Ok(taken), Some(facts)) => (taken, facts),
             (Err(unplaced), _) => return self.misplaced(visit, unplaced).await,
             (Ok(_), None) => return Err(Fault::new(Kind::Internal, "internal error")),
         };
-        self.keep(visit, taken, samples, connection.is_gone()).await
+        let app = connection.opening().and_then(|opening| opening.app.as_ref());
+        let piece = Piece { facts: &facts, app, first_sample: taken.first_sample, samples };
+        self.keep(visit, taken, piece, connection.is_gone()).await
     }
 
-    async fn keep(&self, visit: &Visit, taken: (Taken, StreamFacts), samples: &[u8], is_gone: bool) -> Outcome {
-        let (taken, facts) = taken;
-        if let Err(fault) = self.parts.pieces.write(&facts, taken.first_sample, samples, &self.parts.limits).await {
+    async fn keep(&self, visit: &Visit, taken: Taken, piece: Piece<'_>, is_gone: bool) -> Outcome {
+        let Piece { facts, samples, .. } = piece;
+        if let Err(fault) = self.parts.pieces.write(piece, &self.parts.limits).await {
             self.parts.counters.count(SINK_ERRORS, &[("sink", "recorder")]);
             warn!(contact = %facts.contact, stream = %facts.stream, %fault, "a piece is not written");
             // Not acknowledged, so it may be sent again. It has another place then, and this one is named as lost.
@@ -55,7 +58,7 @@ impl Rooms {
             self.parts.counters.add(AUDIO_BYTES, &[], samples.len() as u64);
         }
         let told = if is_gone { Ok(()) } else { self.say(visit, &acknowledgement(visit, taken, samples.len())).await };
-        let checked = if taken.is_check_due { self.check(visit, &facts).await } else { Ok(()) };
+        let checked = if taken.is_check_due { self.check(visit, facts).await } else { Ok(()) };
         told.and(checked)
     }
 

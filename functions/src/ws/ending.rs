@@ -10,6 +10,7 @@ use earpiece_store::{StreamEnd, StreamError};
 use tracing::{info, warn};
 
 use super::document::{Page, Step};
+use super::pieces::Piece;
 use super::visit::Visit;
 use super::{Outcome, Rooms, away};
 use crate::clock::as_ms;
@@ -94,7 +95,7 @@ impl Rooms {
     }
 
     async fn write_end(&self, facts: &earpiece_core::contact::facts::StreamFacts) -> Result<(), Fault> {
-        let written = self.parts.pieces.write(facts, facts.samples, &[], &self.parts.limits).await;
+        let written = self.parts.pieces.write(Piece::of_facts(facts), &self.parts.limits).await;
         self.parts.pieces.end(facts, &self.parts.limits).await;
         written.inspect_err(|fault| {
             warn!(contact = %facts.contact, stream = %facts.stream, %fault, "the end of a stream is not written");

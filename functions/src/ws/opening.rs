@@ -2,16 +2,18 @@
 
 use earpiece_access::{Scope, Wanted};
 use earpiece_core::contact::StreamId;
-use earpiece_core::contact::connection::{Begun, Opened, Opening};
+use earpiece_core::contact::connection::{APP_BYTES_MAX, Begun, Opened, Opening};
 use earpiece_core::error::{Fault, Kind};
 use earpiece_core::protocol::message::CONNECTED;
 use earpiece_core::protocol::{InitMessage, Perspective};
+use earpiece_core::secret::Private;
 use earpiece_core::telemetry::{STREAM_OPENS, UNKNOWN_FIELDS, UNKNOWN_PERSPECTIVES};
 use earpiece_store::{Claim, ClaimError};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::document::{Page, Step};
+use super::pieces::Piece;
 use super::visit::Visit;
 use super::{Outcome, Rooms, away};
 use crate::clock::as_ms;
@@ -64,9 +66,27 @@ impl Rooms {
             opened_us: visit.arrived_us(),
             task: format!("apigw/{}", visit.connection),
             telemetry: init.telemetry_value(),
+            app: self.for_the_app(&init),
             unknown_fields,
             perspective: init.perspective,
         })
+    }
+
+    /// What a shim tells the assist app of the stream. It goes with every piece, because any task of the shim may be the
+    /// one that opens the app's socket; so it has to be small, and is not kept where nobody is to be told.
+    fn for_the_app(&self, init: &InitMessage) -> Option<Private<Value>> {
+        let (params, config, unknown) = (init.app_params.to_value(), init.app_config.to_value(), init.unknown_value());
+        if !self.parts.pieces.are_handed_over() || (params.is_null() && config.is_null() && unknown.is_none()) {
+            return None;
+        }
+        let app = json!({ "appParams": params, "appConfig": config, "unknown": unknown });
+        let bytes = app.to_string().len();
+        if bytes > APP_BYTES_MAX {
+            self.count("curtailed");
+            warn!(contact = %init.execution_info.contact, bytes, "the assist app is not told what the init message says");
+            return None;
+        }
+        Some(Private::new(app))
     }
 
     /// From here on the stream has its id, so that whatever is done for it can be done again.
@@ -126,7 +146,7 @@ impl Rooms {
         let Some(facts) = page.document.connection.facts().filter(|facts| facts.samples == 0) else {
             return Ok(());
         };
-        if let Err(fault) = self.parts.pieces.write(&facts, 0, &[], &self.parts.limits).await {
+        if let Err(fault) = self.parts.pieces.write(Piece::of_facts(&facts), &self.parts.limits).await {
             // Its first audio or its end will name it.
             warn!(contact = %facts.contact, stream = %facts.stream, %fault, "the beginning of a stream is not written");
         }

@@ -8,9 +8,11 @@
 //! | --- | --- |
 //! | `reorder` | pieces put in order (pure) |
 //! | `session` | one stream on its way to the assist app |
+//! | `keeper` | what the app says meanwhile |
 //!
 //! All pieces of a stream have to come to one task, or the app hears them on several sockets with gaps.
 
+mod keeper;
 mod reorder;
 mod session;
 
@@ -144,7 +146,7 @@ pub(crate) async fn piece(task: &Arc<Task>, request: Request<Incoming>, peer: Ip
         return Err(unreadable(FACTS, "must speak of the whole piece"));
     }
     // In that order: of what is not in the recording, the app must not hear either.
-    let session = if samples.is_empty() { None } else { session(task, ingest, start(&facts, app))? };
+    let session = if samples.is_empty() { None } else { session(task, ingest, &facts, app)? };
     write(task, &facts, first_sample, &samples).await?;
     if let Some(session) = session {
         hand_over(task, &session, Order::Piece { first_sample, samples });
@@ -299,11 +301,16 @@ async fn write(task: &Task, facts: &StreamFacts, first_sample: u64, samples: &[u
 
 /// The session of a stream, a new one where there is none. `None` where nothing is to be relayed: there is no app, or
 /// the stream is over.
-fn session(task: &Arc<Task>, ingest: &Ingest, start: Start) -> Result<Option<mpsc::Sender<Order>>, Fault> {
+fn session(
+    task: &Arc<Task>,
+    ingest: &Ingest,
+    facts: &StreamFacts,
+    app: Told,
+) -> Result<Option<mpsc::Sender<Order>>, Fault> {
     if task.relay.is_none() {
         return Ok(None);
     }
-    let stream = start.stream;
+    let stream = facts.stream;
     ingest.with(|streams| {
         if let Some(session) = streams.live.get(&stream) {
             return Ok(Some(session.clone()));
@@ -316,7 +323,8 @@ fn session(task: &Arc<Task>, ingest: &Ingest, start: Start) -> Result<Option<mps
             return Err(Fault::new(Kind::Overloaded, "too many streams are handed over at once"));
         }
         let position = known.and_then(|outcome| outcome.position);
-        let Some(session) = Session::open(task.clone(), start, position) else { return Ok(None) };
+        let start = start(facts, app);
+        let Some(session) = Session::open(task.clone(), facts.clone(), start, position) else { return Ok(None) };
         let (sender, orders) = mpsc::channel(ORDERS_MAX);
         streams.live.insert(stream, sender.clone());
         tokio::spawn(relay(task.clone(), stream, session, orders));

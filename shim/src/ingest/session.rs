@@ -6,21 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use earpiece_core::contact::event::{AppEvent, What};
-use earpiece_core::contact::facts::CloseReason;
+use earpiece_core::contact::facts::{CloseReason, StreamFacts};
 use earpiece_core::contact::{ContactKey, StreamId};
 use earpiece_relay::{Start, Tap};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::Task;
+use crate::ingest::keeper;
 use crate::ingest::reorder::{Next, Reorder};
 
 /// Pieces that wait for the session's task.
 pub(crate) const ORDERS_MAX: usize = 16;
 
-/// Events of the assist app that wait to be told.
+/// Events of the assist app that wait to be kept.
 const APP_EVENTS_WAITING_MAX: usize = 64;
 
 /// A stream of which nothing came for so long is closed: it goes on in a session of its own when more comes.
@@ -52,7 +53,8 @@ pub(crate) struct Session {
     contact: ContactKey,
     stream: StreamId,
     tap: Tap,
-    said: mpsc::Receiver<AppEvent>,
+    /// Keeps what the app says, until it has said its last.
+    keeper: JoinHandle<()>,
     reorder: Reorder,
     ending: Option<Ending>,
 }
@@ -64,14 +66,15 @@ struct Ending {
 }
 
 impl Session {
-    /// Opens the app's socket for a stream of which the samples before `position` were already sent. `None` where there
-    /// is no app.
-    pub(crate) fn open(task: Arc<Task>, start: Start, position: Option<u64>) -> Option<Self> {
+    /// Opens the app's socket for a stream of which the samples before `position` were already sent. `facts` are those of
+    /// one of its pieces. `None` where there is no app.
+    pub(crate) fn open(task: Arc<Task>, facts: StreamFacts, start: Start, position: Option<u64>) -> Option<Self> {
         let (events, said) = mpsc::channel(APP_EVENTS_WAITING_MAX);
         let (contact, stream) = (start.contact, start.stream);
         let tap = task.relay.as_ref()?.open(start, events);
         debug!(%contact, %stream, "pieces of a stream are relayed");
-        Some(Self { task, contact, stream, tap, said, reorder: Reorder::new(position), ending: None })
+        let keeper = tokio::spawn(keeper::keep(task.clone(), facts, said));
+        Some(Self { task, contact, stream, tap, keeper, reorder: Reorder::new(position), ending: None })
     }
 
     /// Relays until the stream ends, falls silent, or the task goes away.
@@ -89,7 +92,6 @@ impl Session {
                     }
                     None => return CloseReason::PeerVanished,
                 },
-                Some(event) = self.said.recv() => self.tell(event),
                 _ = draining.wait_for(|draining| *draining) => return CloseReason::Drained,
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -138,10 +140,6 @@ impl Session {
         }
     }
 
-    fn tell(&self, event: AppEvent) {
-        self.task.contacts.tell(self.contact, event.at_us, What::App(event));
-    }
-
     /// What is to be remembered of the stream.
     pub(crate) fn outcome(&self) -> Outcome {
         Outcome { position: self.reorder.position(), is_over: self.ending.is_some() }
@@ -155,10 +153,8 @@ impl Session {
         let samples = self.reorder.position();
         let (contact, stream) = (self.contact, self.stream);
         let mut stopped = self.tap.stop(reason);
-        // Ends when the relay's task does, which is bounded by its flush time.
-        while let Some(event) = self.said.recv().await {
-            self.task.contacts.tell(contact, event.at_us, What::App(event));
-        }
+        // Ends when the relay's task does, which is bounded by its flush time, and all is written or given up.
+        let _ = self.keeper.await;
         while let Some(lost) = stopped.take_lost() {
             self.task.metrics.lost(lost.reason, lost.samples);
         }
@@ -169,9 +165,8 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use earpiece_core::config::{EmptyEnv, Overlay};
-    use earpiece_core::protocol::Perspective;
     use earpiece_store::Store;
-    use serde_json::Value;
+    use serde_json::{Value, json};
     use tempfile::TempDir;
 
     use super::*;
@@ -191,16 +186,22 @@ mod tests {
         (Task::new(parts).expect("a task"), data)
     }
 
-    fn start() -> Start {
-        Start {
-            contact: ContactKey { bus_no: 1, contact_id: 2 },
-            stream: StreamId::new(),
-            perspective: Perspective::Tx,
-            generation: Some(1),
+    fn session(task: &Arc<Task>, position: Option<u64>) -> Session {
+        let facts: StreamFacts = serde_json::from_value(json!({
+            "contact": ContactKey { bus_no: 1, contact_id: 2 }, "stream": StreamId::new(), "perspective": "TX",
+            "generation": 1, "openedUs": 1, "task": "apigw", "segmentMs": 1000, "frames": 0, "samples": 0, "runs": [],
+        }))
+        .expect("facts");
+        let start = Start {
+            contact: facts.contact,
+            stream: facts.stream,
+            perspective: facts.perspective.clone(),
+            generation: facts.generation,
             app_params: Value::Null,
             app_config: Value::Null,
             unknown: None,
-        }
+        };
+        Session::open(task.clone(), facts, start, position).expect("there is an app")
     }
 
     fn piece(first_sample: u64) -> Order {
@@ -210,7 +211,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_falls_silent_is_closed_and_its_place_is_known() {
         let (task, _data) = task();
-        let mut session = Session::open(task, start(), None).expect("there is an app");
+        let mut session = session(&task, None);
         let (sender, mut orders) = mpsc::channel(ORDERS_MAX);
         let began = Instant::now();
         let pieces = async {
@@ -229,7 +230,7 @@ mod tests {
     async fn an_end_waits_for_what_is_missing_but_not_for_long() {
         let (task, _data) = task();
         for (missing_comes, expected) in [(true, SECOND), (false, 2 * SECOND)] {
-            let mut session = Session::open(task.clone(), start(), Some(0)).expect("there is an app");
+            let mut session = session(&task, Some(0));
             let (sender, mut orders) = mpsc::channel(ORDERS_MAX);
             let began = Instant::now();
             let pieces = async {
@@ -250,7 +251,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_drain_ends_a_session_at_once() {
         let (task, _data) = task();
-        let mut session = Session::open(task.clone(), start(), None).expect("there is an app");
+        let mut session = session(&task, None);
         let (_sender, mut orders) = mpsc::channel(ORDERS_MAX);
         let _ = task.draining.send_replace(true);
         assert_eq!(session.run(&mut orders).await, CloseReason::Drained);

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use earpiece_core::config::Setting;
+use earpiece_core::contact::connection::APP_BYTES_MAX;
 use earpiece_core::contact::{ContactKey, StreamId};
 use earpiece_recorder::Recorder;
 use earpiece_shim::settings::{ASSIST_URL, INGEST_TOKENS};
@@ -65,7 +66,7 @@ async fn post(house: &House, path: &str, headers: &[(&'static str, String)], bod
 }
 
 #[tokio::test]
-async fn pieces_are_recorded_and_reach_the_app_once_and_in_order_whatever_order_they_come_in() {
+async fn pieces_are_recorded_and_reach_the_app_once_and_in_order_and_what_it_says_is_kept() {
     let mut app = App::open(r#"{"type":"transcript","text":"hello"}"#).await;
     let house = House::open(&[TOKEN, (ASSIST_URL, &app.url)]).await;
     let stream = Stream::new(1);
@@ -91,7 +92,14 @@ async fn pieces_are_recorded_and_reach_the_app_once_and_in_order_whatever_order_
     let recorder = Recorder::open(location, earpiece_recorder::Settings::default()).expect("a recorder");
     let ledger = recorder.ledger(stream.contact).await.expect("a ledger").expect("a contact");
     assert_eq!(ledger.samples, 4 * PIECE);
-    house.close().await;
+    // What the app said meanwhile is written beside the audio, and is not lost with a task that goes now.
+    let data = house.close().await;
+    recorder.finish(stream.contact).await.expect("finished");
+    let events = data.path().join(format!("contacts/{}/events.jsonl", stream.contact));
+    let events = std::fs::read_to_string(events).expect("a file of events");
+    let [event] = events.lines().collect::<Vec<_>>()[..] else { panic!("one event: {events}") };
+    let event: Value = serde_json::from_str(event).expect("JSON");
+    assert_eq!((&event["stream"], &event["body"]["text"]), (&json!(stream.id), &json!("hello")), "{event}");
 }
 
 #[tokio::test]
@@ -174,7 +182,23 @@ async fn only_who_may_hands_audio_over_and_only_what_can_be_read() {
 }
 
 #[tokio::test]
-async fn facts_of_a_stream_with_many_breaks_fit_in() {
+async fn with_the_first_piece_that_a_task_sees_the_app_is_told_what_the_init_message_says() {
+    let mut app = App::open("{}").await;
+    let house = House::open(&[TOKEN, (ASSIST_URL, &app.url)]).await;
+    let stream = Stream::new(9);
+    let told = json!({ "appParams": { "language": "de-DE" }, "appConfig": "billing", "unknown": { "colour": "blue" } });
+    let mut headers = stream.headers(PIECE);
+    headers.extend([("Earpiece-App", STANDARD.encode(told.to_string())), ("Earpiece-First-Sample", "0".to_owned())]);
+    assert_eq!(post(&house, "/ingest", &headers, &Stream::audio(0, PIECE)).await.status, 200);
+    let (_, start) = app.next_text().await;
+    assert_eq!(start["type"], "start", "{start}");
+    for (name, value) in told.as_object().expect("an object") {
+        assert_eq!(&start[name], value, "{start}");
+    }
+}
+
+#[tokio::test]
+async fn facts_of_a_stream_with_many_breaks_and_much_to_tell_the_app_fit_in() {
     let house = House::open(&[TOKEN]).await;
     let stream = Stream::new(8);
     let mut facts = stream.facts(PIECE);
@@ -183,7 +207,13 @@ async fn facts_of_a_stream_with_many_breaks_fit_in() {
     assert!((40 * 1024..48 * 1024).contains(&encoded.len()), "{}", encoded.len());
     let mut headers = stream.headers(PIECE);
     headers.retain(|(name, _)| *name != "Earpiece-Facts");
-    headers.extend([("Earpiece-Facts", encoded), ("Earpiece-First-Sample", "0".to_owned())]);
+    let told = json!({ "appParams": "x".repeat(APP_BYTES_MAX - 64), "appConfig": null, "unknown": null }).to_string();
+    assert!((APP_BYTES_MAX - 64..=APP_BYTES_MAX).contains(&told.len()), "{}", told.len());
+    headers.extend([
+        ("Earpiece-Facts", encoded),
+        ("Earpiece-App", STANDARD.encode(told)),
+        ("Earpiece-First-Sample", "0".to_owned()),
+    ]);
     let answer = post(&house, "/ingest", &headers, &Stream::audio(0, PIECE)).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
 }

@@ -85,10 +85,11 @@ impl House {
         shake_on(stream, init).await
     }
 
-    /// Lets the task drain, and waits until it has gone.
-    pub(crate) async fn close(self) {
+    /// Lets the task drain, and waits until it has gone. What it leaves behind is its folder.
+    pub(crate) async fn close(self) -> TempDir {
         let _ = self.shutdown.send(());
         tokio::time::timeout(PATIENCE, self.running).await.expect("it goes in time").expect("no panic");
+        self.data
     }
 }
 

@@ -16,6 +16,7 @@ use super::facts::{CloseReason, Closed, StreamFacts};
 use super::timeline::{Settings, State, Timeline};
 use super::{ContactKey, SAMPLES_PER_MS, StreamId};
 use crate::protocol::perspective::Perspective;
+use crate::secret::Private;
 
 /// The samples that one message can carry: 128 KiB of base64 text, the most that API Gateway lets through.
 pub const PIECE_SAMPLES_MAX: u32 = 96 << 10;
@@ -29,6 +30,9 @@ pub const CHECK_US: i64 = 60_000_000;
 /// `systemTelemetryData` above this many bytes of JSON is left out of the facts: all of this is written with every
 /// message.
 pub const TELEMETRY_BYTES_MAX: usize = 2 << 10;
+
+/// [`Opening::app`] above this many bytes of JSON is left out, for the same reason.
+pub const APP_BYTES_MAX: usize = 8 << 10;
 
 /// Times here are those at which API Gateway took a message in. Messages carry whole stretches and their sender is no
 /// telephone exchange, so more lateness than on a socket of our own makes no hold. There are fewer runs, too.
@@ -78,6 +82,10 @@ pub struct Opening {
     /// CXone's `systemTelemetryData`; see [`TELEMETRY_BYTES_MAX`].
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub telemetry: Option<Value>,
+    /// What of the init message is for the assist app, where one is to be told: `{appParams, appConfig, unknown}`; see
+    /// [`APP_BYTES_MAX`].
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub app: Option<Private<Value>>,
     /// Fields of the init message that no document names.
     pub unknown_fields: u64,
 }
@@ -158,8 +166,9 @@ impl Connection {
         match &self.phase {
             Phase::Awaiting if self.is_gone() => Begun::Over,
             Phase::Awaiting => {
-                let telemetry = opening.telemetry.filter(|value| value.to_string().len() <= TELEMETRY_BYTES_MAX);
-                self.phase = Phase::Opening(Box::new(Opening { telemetry, ..opening }));
+                let telemetry = opening.telemetry.filter(|value| fits(value, TELEMETRY_BYTES_MAX));
+                let app = opening.app.filter(|app| fits(app.reveal(), APP_BYTES_MAX));
+                self.phase = Phase::Opening(Box::new(Opening { telemetry, app, ..opening }));
                 Begun::Opening
             }
             Phase::Opening(_) | Phase::Streaming(_) => self.begun(&opening.message_id).unwrap_or(Begun::Taken),
@@ -281,6 +290,11 @@ impl Connection {
         let Phase::Streaming(streaming) = &self.phase else { return None };
         Some(streaming.facts())
     }
+}
+
+/// Whether a value has at most so many bytes as JSON.
+fn fits(value: &Value, bytes_max: usize) -> bool {
+    value.to_string().len() <= bytes_max
 }
 
 impl Streaming {

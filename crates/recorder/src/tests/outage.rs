@@ -219,3 +219,20 @@ async fn no_text_of_the_store_nor_of_the_call_is_in_an_error() {
     assert_eq!(error.to_string(), "the recordings store failed to write a recording: the store reported a failure");
     assert_eq!(error.kind(), earpiece_core::error::Kind::Unavailable);
 }
+
+#[tokio::test(start_paused = true)]
+async fn events_beside_pieces_that_no_retry_could_write_are_counted_in_the_next_segment() {
+    let (store, moody, recorder) = moody();
+    moody.all_puts(Put::Fails);
+    let facts = Voice::new(&recorder, 1, Perspective::Tx, 0).facts;
+    let log = recorder.events(stream_id(1));
+    log.push(&event(stream_id(1), ORIGIN_US + 1, "lost"));
+    assert!(recorder.write_events(&facts, &log, ORIGIN_US + 2).await.is_err());
+    assert_eq!((recorder.counters().events_dropped(), recorder.counters().segments_given_up()), (1, 1));
+    moody.all_puts(Put::Succeeds);
+    log.push(&event(stream_id(1), ORIGIN_US + 3, "kept"));
+    recorder.write_events(&facts, &log, ORIGIN_US + 3).await.expect("written");
+    recorder.finish(CONTACT).await.expect("finished");
+    let kinds: Vec<Value> = events(&store).await.iter().map(|event| event["kind"].clone()).collect();
+    assert_eq!(kinds, ["earpiece.dropped", "transcript"]);
+}

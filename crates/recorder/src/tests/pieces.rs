@@ -152,6 +152,39 @@ async fn a_piece_that_comes_after_its_contact_was_finished_fills_its_place() {
 }
 
 #[tokio::test]
+async fn events_beside_pieces_are_in_the_file_even_those_that_come_after_their_contact_was_finished() {
+    let store = memory();
+    let recorder = recorder(&store);
+    let mut told = Told::new(&recorder, 1, Perspective::Tx);
+    told.say(8_000);
+    told.say(8_000);
+    told.close();
+    told.write(&recorder, 0).await;
+    // Two tasks, one of which knows of the first piece alone.
+    let (here, elsewhere) = (recorder.events(stream_id(1)), recorder.events(stream_id(1)));
+    here.push(&event(stream_id(1), ORIGIN_US + 3, "hello"));
+    elsewhere.push(&event(stream_id(1), ORIGIN_US + 2, "before"));
+    recorder.write_events(&told.pieces[0].1, &here, ORIGIN_US).await.expect("written");
+    recorder.write_events(&told.pieces[0].1, &elsewhere, ORIGIN_US).await.expect("written");
+    recorder.write_events(&told.pieces[0].1, &here, ORIGIN_US).await.expect("there is nothing to write");
+    assert_eq!(names(&store).await.len(), 3);
+    told.write(&recorder, 1).await;
+    told.write_end(&recorder).await;
+    let ledger = recorder.finish(CONTACT).await.expect("finished").ledger;
+    assert_eq!((ledger.samples, samples_lost(&ledger)), (16_000, 0));
+    let words = |events: &[Value]| -> Vec<Value> { events.iter().map(|event| event["body"]["text"].clone()).collect() };
+    assert_eq!(words(&events(&store).await), ["before", "hello"]);
+
+    here.push(&event(stream_id(1), ORIGIN_US + 4, "last words"));
+    recorder.write_events(&told.pieces[0].1, &here, ORIGIN_US).await.expect("written");
+    let again = recorder.finish(CONTACT).await.expect("finished again").ledger;
+    assert_eq!(again, ledger, "old facts change nothing");
+    assert_eq!(words(&events(&store).await), ["before", "hello", "last words"]);
+    assert_recording_is(&store, &again, &[told.into_said()]).await;
+    assert_eq!(names(&store).await.len(), 3, "nothing is left behind");
+}
+
+#[tokio::test]
 async fn further_events_stand_among_the_others_in_the_order_of_time_and_once() {
     let store = memory();
     let recorder = recorder(&store);

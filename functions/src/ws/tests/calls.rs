@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use earpiece_core::contact::connection::APP_BYTES_MAX;
 use earpiece_core::contact::facts::{CloseReason, StreamFacts};
 use earpiece_core::secret::Secret;
 use earpiece_core::telemetry::{CONNECTION_MESSAGES, CONNECTIONS_PRUNED, SINK_ERRORS};
@@ -13,7 +14,7 @@ use earpiece_https::client::Client;
 use serde_json::{Value, json};
 
 use super::super::Pieces;
-use super::house::{CONNECTION, Event, House};
+use super::house::{CONNECTION, Event, House, Peers};
 use super::{CONTACT, init, now_ms, said};
 use crate::settings::Ingest;
 
@@ -227,14 +228,7 @@ async fn a_handshake_that_is_older_than_the_one_that_streams_is_refused() {
 
 #[tokio::test]
 async fn a_shim_gets_every_piece_first_and_what_it_does_not_take_is_written_here() {
-    let house = House::open().await;
-    let (shim, address) = super::house::Peers::listen().await;
-    let client = Client::new(&Trust::public()).expect("a client");
-    let ingest = Ingest { url: Secret::new(format!("{address}/ingest")), token: Some(Secret::new("hunter2")) };
-    let pieces =
-        Pieces::handed_over(client, ingest, Some(house.recorder.clone()), std::sync::Arc::clone(&house.counters));
-    let house = house.with_pieces(pieces);
-    shim.ingest(200);
+    let (house, shim) = handing_over().await;
     house.streaming(CONNECTION, "TX").await;
     house.message(Event::of(CONNECTION).audio("a", &said(0, 800))).await;
     assert!(house.segments().is_empty());
@@ -257,6 +251,60 @@ async fn a_shim_gets_every_piece_first_and_what_it_does_not_take_is_written_here
     assert_eq!(house.counters.total(SINK_ERRORS, &[("sink", "ingest")]), 1);
     house.disconnect(Event::of(CONNECTION)).await;
     assert_eq!(shim.ingested().last().expect("a request").path, "/ingest/end");
+}
+
+/// A house whose pieces go to a shim, and the shim.
+async fn handing_over() -> (House, std::sync::Arc<Peers>) {
+    let house = House::open().await;
+    let (shim, address) = Peers::listen().await;
+    let client = Client::new(&Trust::public()).expect("a client");
+    let ingest = Ingest { url: Secret::new(format!("{address}/ingest")), token: Some(Secret::new("hunter2")) };
+    let pieces =
+        Pieces::handed_over(client, ingest, Some(house.recorder.clone()), std::sync::Arc::clone(&house.counters));
+    shim.ingest(200);
+    (house.with_pieces(pieces), shim)
+}
+
+#[tokio::test]
+async fn with_every_piece_a_shim_gets_what_the_assist_app_is_to_be_told_if_that_is_small() {
+    let (house, shim) = handing_over().await;
+    for (n, (padding, is_kept)) in [(0, true), (APP_BYTES_MAX, false)].into_iter().enumerate() {
+        let connection = format!("connection-{n}=");
+        let mut message = init("TX");
+        message["appParams"] = json!({"language": "de-DE", "padding": "x".repeat(padding)});
+        message["appConfig"] = "{\"queue\": \"billing\"}".into();
+        message["colour"] = "blue".into();
+        let at_ms = now_ms() + 1_000 * i64::try_from(n).expect("few");
+        house.message(Event::of(&connection).json("init", &message).at_ms(at_ms)).await;
+        for piece in ["a", "b"] {
+            house.message(Event::of(&connection).audio(piece, &said(n, 800)).at_ms(at_ms)).await;
+        }
+        house.disconnect(Event::of(&connection)).await;
+        let asked: Vec<_> = shim.ingested().into_iter().filter(|asked| !asked.body.is_empty()).skip(2 * n).collect();
+        assert_eq!(asked.len(), 2);
+        for asked in asked {
+            let told = asked.headers.get("earpiece-app").map(|told| BASE64_STANDARD.decode(told).expect("base64"));
+            let told = told.map(|told| serde_json::from_slice::<Value>(&told).expect("JSON"));
+            let expected = json!({
+                "appParams": {"language": "de-DE", "padding": ""},
+                "appConfig": {"queue": "billing"},
+                "unknown": {"colour": "blue"},
+            });
+            assert_eq!(told, is_kept.then_some(expected));
+        }
+    }
+    assert!(shim.ingested().iter().all(|asked| !asked.body.is_empty() || !asked.headers.contains_key("earpiece-app")));
+    assert_eq!(house.counters.total(CONNECTION_MESSAGES, &[("outcome", "curtailed")]), 1);
+}
+
+#[tokio::test]
+async fn where_nobody_is_to_be_told_it_is_not_kept() {
+    let house = House::open().await;
+    let mut message = init("TX");
+    message["appParams"] = json!({"language": "de-DE"});
+    house.message(Event::of(CONNECTION).json("init", &message)).await;
+    let record = house.store.connection(CONNECTION, now_ms()).await.expect("read");
+    assert!(!record.document.to_string().contains("de-DE"), "{}", record.document);
 }
 
 #[tokio::test]

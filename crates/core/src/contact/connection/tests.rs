@@ -17,6 +17,7 @@ fn opening(message_id: &str) -> Opening {
         opened_us: NOW_US,
         task: "apigw/c1".into(),
         telemetry: None,
+        app: None,
         unknown_fields: 0,
     }
 }
@@ -159,6 +160,22 @@ fn a_connection_that_ended_first_never_begins() {
     assert_eq!(connection.begin(opening("init")), Begun::Over);
     assert_eq!(connection.take("a", 160, NOW_US), Err(Unplaced::Over));
     assert!(connection.is_gone() && connection.facts().is_none());
+}
+
+#[test]
+fn what_the_assist_app_is_to_be_told_is_kept_unless_it_is_too_large_and_never_printed() {
+    for (bytes, is_kept) in [(APP_BYTES_MAX, true), (APP_BYTES_MAX + 1, false)] {
+        // The quotes count.
+        let app = Private::new(json!("x".repeat(bytes - 2)));
+        let mut connection = Connection::default();
+        let opening = Opening { app: Some(app.clone()), ..opening("init") };
+        connection.begin(opening.clone());
+        connection.opened(opening.stream, 1);
+        let json = serde_json::to_value(&connection).expect("JSON");
+        let read: Connection = serde_json::from_value(json).expect("a state");
+        assert_eq!(read.opening().and_then(|opening| opening.app.clone()), is_kept.then_some(app), "{bytes} bytes");
+        assert!(!format!("{read:?}").contains("xxx"));
+    }
 }
 
 #[test]
