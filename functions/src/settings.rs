@@ -26,8 +26,8 @@ pub const RECORDINGS: Setting =
 /// Accepted tokens of sockets.
 pub const AUDIO_TOKENS: Setting = Setting::secret(
     "EARPIECE_AUDIO_TOKENS",
-    "Accepted tokens, or `sha256:` and their digest, separated by commas; several for rotation. Without these and without \
-     keys for JWTs every caller is accepted.",
+    "Accepted tokens, or `sha256:` and their digest, separated by commas; several for rotation. `none`: every caller is \
+     accepted, as the shim does without these and without keys for JWTs.",
 );
 /// Quiet period.
 pub const QUIET_PERIOD: Setting =
@@ -127,8 +127,8 @@ pub const ALL: [Setting; 14] = [
     INGEST_TOKEN,
 ];
 
-/// Settings that the shim has, too: they stand in its table. What it says of callers without a token holds for the shim:
-/// functions accept nobody then, and everybody only by [`NONE`].
+/// Settings that the shim has, too: they stand in its table. Where neither tokens nor keys for JWTs are set, functions
+/// accept nobody, unlike the shim.
 pub const SHARED: [Setting; 7] = [TABLE, RECORDINGS, AUDIO_TOKENS, QUIET_PERIOD, STALE, CONNECTIONS_URL, LOG];
 
 /// Whether there is an assist app for text.
@@ -272,7 +272,11 @@ fn tokens<E: Env>(reader: &mut Reader<'_, E>, setting: &Setting) -> Verifier {
     if reader.text(setting).is_some() && tokens.is_empty() {
         reader.fault(setting, "is set, but holds no token");
     }
-    Verifier::new(tokens.into_iter().map(Secret::new))
+    let tokens: Vec<Secret> = tokens.into_iter().map(Secret::new).collect();
+    if tokens.iter().any(Verifier::is_misspelt) {
+        reader.fault(setting, "holds a token that begins with `sha256:` and is no digest of 64 hexadecimal digits");
+    }
+    Verifier::new(tokens)
 }
 
 fn assist<E: Env>(reader: &mut Reader<'_, E>, deadline: Duration) -> Assist {
@@ -336,6 +340,18 @@ mod tests {
         let open = Settings::read(&Overlay::over(EmptyEnv).with(&TEXT_TOKENS, "none")).unwrap();
         assert!(open.text_tokens.is_open() && !open.audio_tokens.is_open());
         assert!(Settings::read(&Overlay::over(EmptyEnv).with(&TEXT_TOKENS, "none,abc")).is_err());
+    }
+
+    #[test]
+    fn a_misspelt_digest_is_a_fault_that_does_not_repeat_it() {
+        for setting in [TEXT_TOKENS, AUDIO_TOKENS] {
+            let good = format!("abc,sha256:{}", "0".repeat(64));
+            assert!(Settings::read(&Overlay::over(EmptyEnv).with(&setting, good)).is_ok());
+            let faults =
+                Settings::read(&Overlay::over(EmptyEnv).with(&setting, "abc,sha256:beef")).expect_err("a fault");
+            assert_eq!(faults.lines().len(), 1, "{faults}");
+            assert!(faults.lines()[0].starts_with(setting.name) && !faults.to_string().contains("beef"), "{faults}");
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! | `gateway` | the front of API Gateway's WebSocket APIs, before Lambda functions on this machine |
 //! | `token` | secrets that people configure |
 //! | `contacts` | what the store and the recordings know |
+//! | `utterances` | dead letters: what could not be delivered, and another try |
+//! | `source` | where those two look: a server's state, a folder, a table on AWS |
 //! | `folder` | a data folder: one process works on it, others find that process |
 //! | `clips`, `voice` | speech that comes with the program, and speech from files |
 //! | `stage`, `paint`, `figure`, `meter` | what is shown, how it looks |
@@ -29,9 +31,11 @@ mod gateway;
 mod meter;
 mod paint;
 mod serve;
+mod source;
 mod stage;
 mod token;
 mod trouble;
+mod utterances;
 mod voice;
 
 use std::process::ExitCode;
@@ -80,6 +84,7 @@ async fn carry_out(command: Command, stage: &Stage) -> Result<(), Trouble> {
         Command::Token(args) => token::run(&args, stage),
         Command::Bench(args) => bench::run(&args, stage).await,
         Command::Contacts(args) => contacts::run(&args, stage).await,
+        Command::Utterances(args) => utterances::run(&args, stage).await,
     }
 }
 

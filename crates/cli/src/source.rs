@@ -10,21 +10,21 @@ use earpiece_recorder::{Recorder, Settings};
 use earpiece_shim::settings;
 use earpiece_store::{ContactRecord, Embedded, Store};
 
-use crate::args::{ContactsArgs, DATA_DEFAULT};
+use crate::args::DATA_DEFAULT;
 use crate::folder::{Folder, Found};
 use crate::serve::{from_embedded, from_store};
 use crate::trouble::{Trouble, chain};
 
 /// Where to look.
-pub(super) struct Source {
+pub(crate) struct Source {
     /// What it is called.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// What is worth knowing about it.
-    pub(super) remark: Option<String>,
+    pub(crate) remark: Option<String>,
     /// Whether somebody serves it: without, a stream that was left open is a lost one.
-    pub(super) is_served: bool,
+    pub(crate) is_served: bool,
     /// The state; none in a folder in which nothing but recordings was left.
-    pub(super) store: Option<Store>,
+    pub(crate) store: Option<Store>,
     recorder: Option<Recorder>,
     recordings: Option<PathBuf>,
     audio: Option<String>,
@@ -40,13 +40,13 @@ impl Source {
     /// # Errors
     ///
     /// When there is nothing to look into.
-    pub(super) async fn open(args: &ContactsArgs) -> Result<Self, Trouble> {
-        match &args.table {
+    pub(crate) async fn open(data: &Path, table: Option<&str>) -> Result<Self, Trouble> {
+        match table {
             Some(table) => Self::on_aws(table).await,
-            None => match Folder::look(&args.data).await? {
+            None => match Folder::look(data).await? {
                 Found::Busy(note) => {
                     let recordings = note.recordings;
-                    let mut source = Self::of_folder(&args.data, Some(&recordings))?;
+                    let mut source = Self::of_folder(data, Some(&recordings))?;
                     source.store = Some(Store::connect_local(&note.store, &note.table));
                     source.remark =
                         Some(format!("from the server that runs there: process {}, {}", note.pid, note.audio));
@@ -54,7 +54,7 @@ impl Source {
                     source.is_served = true;
                     Ok(source)
                 }
-                Found::Idle(folder) => Self::idle(&args.data, folder).await,
+                Found::Idle(folder) => Self::idle(data, folder).await,
             },
         }
     }
@@ -124,7 +124,7 @@ impl Source {
     }
 
     /// Contacts with a finished recording in a folder, newest contact ids first, `limit` at most.
-    pub(super) fn recorded(&self, limit: usize) -> Vec<ContactKey> {
+    pub(crate) fn recorded(&self, limit: usize) -> Vec<ContactKey> {
         let Some(recordings) = &self.recordings else { return Vec::new() };
         let mut contacts = Vec::new();
         for (bus_no, folder) in numbered(&recordings.join("contacts")) {
@@ -144,7 +144,7 @@ impl Source {
     /// # Errors
     ///
     /// When it does not answer.
-    pub(super) async fn record(&self, contact: ContactKey, now_ms: i64) -> Result<Option<ContactRecord>, Trouble> {
+    pub(crate) async fn record(&self, contact: ContactKey, now_ms: i64) -> Result<Option<ContactRecord>, Trouble> {
         match &self.store {
             Some(store) => store.contact(&contact, now_ms).await.map_err(|error| from_store(&error)),
             None => Ok(None),
@@ -156,7 +156,7 @@ impl Source {
     /// # Errors
     ///
     /// When it cannot be read.
-    pub(super) async fn ledger(&self, contact: ContactKey) -> Result<Option<Ledger>, Trouble> {
+    pub(crate) async fn ledger(&self, contact: ContactKey) -> Result<Option<Ledger>, Trouble> {
         match &self.recorder {
             Some(recorder) => recorder
                 .ledger(contact)
@@ -167,24 +167,24 @@ impl Source {
     }
 
     /// Where the recording of a contact is, if it is in a folder and finished.
-    pub(super) fn recording(&self, contact: ContactKey) -> Option<PathBuf> {
+    pub(crate) fn recording(&self, contact: ContactKey) -> Option<PathBuf> {
         let folder = self.recordings.as_ref()?.join("contacts").join(contact.to_string());
         let file = folder.join("recording.wav");
         file.is_file().then_some(file)
     }
 
     /// An audio socket to try.
-    pub(super) fn audio_hint(&self) -> &str {
+    pub(crate) fn audio_hint(&self) -> &str {
         self.audio.as_deref().unwrap_or("ws://127.0.0.1:8080/audio")
     }
 
     /// How to name this place again on the command line.
-    pub(super) fn flag(&self) -> String {
+    pub(crate) fn flag(&self) -> String {
         if self.name == DATA_DEFAULT { String::new() } else { format!(" --data {}", self.name) }
     }
 
     /// Lets go of everything.
-    pub(super) async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         if let Some(embedded) = self.embedded.take() {
             embedded.stop().await;
         }
@@ -208,10 +208,6 @@ fn numbered(folder: &Path) -> Vec<(u64, PathBuf)> {
 mod tests {
     use super::*;
 
-    fn args(data: &Path) -> ContactsArgs {
-        ContactsArgs { data: data.to_owned(), table: None, limit: 10, look: None }
-    }
-
     #[tokio::test]
     async fn a_folder_with_nothing_but_recordings_is_enough() {
         let data = tempfile::tempdir().expect("a folder");
@@ -221,7 +217,7 @@ mod tests {
             std::fs::write(folder.join("ledger.json"), "{}").expect("a file");
         }
         std::fs::create_dir_all(data.path().join("contacts/7/2")).expect("a folder without a ledger");
-        let source = Source::open(&args(data.path())).await.expect("a source");
+        let source = Source::open(data.path(), None).await.expect("a source");
         assert!(source.store.is_none());
         let found: Vec<String> = source.recorded(10).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["7/12", "7/1"]);
@@ -231,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn an_empty_folder_is_an_error_and_stays_empty_but_for_the_lock() {
         let data = tempfile::tempdir().expect("a folder");
-        assert!(Source::open(&args(data.path())).await.is_err());
+        assert!(Source::open(data.path(), None).await.is_err());
         assert!(!data.path().join("state.db").exists() && !data.path().join("live").exists());
     }
 
@@ -251,13 +247,13 @@ mod tests {
                 recordings: data.path().to_string_lossy().into_owned(),
             })
             .expect("a note");
-        let beside = Source::open(&args(data.path())).await.expect("a source");
+        let beside = Source::open(data.path(), None).await.expect("a source");
         assert_eq!(beside.record(contact, 0).await, Ok(None));
         assert_eq!(beside.audio_hint(), "ws://127.0.0.1:9/audio");
         beside.close().await;
         embedded.stop().await;
         drop(folder);
-        let without = Source::open(&args(data.path())).await.expect("a source");
+        let without = Source::open(data.path(), None).await.expect("a source");
         assert_eq!(without.record(contact, 0).await, Ok(None));
         without.close().await;
     }

@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Show what the store and the recordings know.
     Contacts(ContactsArgs),
+    /// Show utterances that could not be delivered, and have them tried again.
+    Utterances(UtterancesArgs),
 }
 
 impl Default for Command {
@@ -242,6 +244,52 @@ pub(crate) enum Look {
     },
 }
 
+/// Show utterances that could not be delivered, and have them tried again.
+///
+/// An utterance that the text hook has answered with 200 is delivered until the assist app takes it. After many tries, or
+/// when the app refuses it for good, it becomes a dead letter: kept for 14 days, with its reason. Reviving one makes it
+/// due at once, as if it had just come. What was said is never shown.
+#[derive(Flags)]
+#[command(
+    args_conflicts_with_subcommands = false,
+    after_long_help = "\
+Examples:
+  earpiece utterances                              dead letters, the oldest first
+  earpiece utterances revive 4711 1 KEY            one of them, by the columns of the list
+  earpiece utterances revive --all --table earpiece"
+)]
+pub(crate) struct UtterancesArgs {
+    /// The folder of `earpiece serve`.
+    #[arg(long, value_name = "DIR", default_value = DATA_DEFAULT, global = true, conflicts_with = "table")]
+    pub(crate) data: PathBuf,
+    /// A DynamoDB table on AWS instead of a folder.
+    #[arg(long, value_name = "NAME", global = true)]
+    pub(crate) table: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) act: Option<Act>,
+}
+
+/// What to do with dead letters.
+#[derive(Subcommand)]
+pub(crate) enum Act {
+    /// Have one delivered after all, or every one.
+    Revive {
+        /// The business unit.
+        #[arg(value_name = "BUS", required_unless_present = "all", requires = "contact_id")]
+        bus_no: Option<u64>,
+        /// The contact.
+        #[arg(value_name = "CONTACT", requires = "key")]
+        contact_id: Option<u64>,
+        /// The utterance's key, as the list shows it.
+        #[arg(value_name = "KEY")]
+        key: Option<String>,
+        /// Every one that the list shows.
+        #[arg(long, conflicts_with = "bus_no")]
+        all: bool,
+    },
+}
+
 /// Takes any text and never repeats it.
 #[expect(clippy::unnecessary_wraps, reason = "clap's form of a parser")]
 fn secret(text: &str) -> Result<Secret, Infallible> {
@@ -280,6 +328,9 @@ mod tests {
             "earpiece bench streams --json",
             "earpiece gateway --json",
             "earpiece token new --json",
+            "earpiece utterances --json",
+            "earpiece utterances revive 1 2 abc --json",
+            "earpiece utterances revive --all --json",
             "earpiece contacts --json",
             "earpiece contacts show 1 2 --json",
         ] {
@@ -294,6 +345,13 @@ mod tests {
         assert!(bench.render_long_help().to_string().contains("ulimit -n"));
         let streams = bench.find_subcommand_mut("streams").expect("streams");
         assert!(streams.render_long_help().to_string().contains("ulimit -n"));
+    }
+
+    #[test]
+    fn one_dead_letter_is_named_whole_or_all_are_meant() {
+        for line in ["", " 1", " 1 2", " 1 2 abc --all"] {
+            assert!(parsed(&format!("earpiece utterances revive{line}")).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! `contacts`: what the store and the recordings know, beside a running server or without one.
 
 mod show;
-mod source;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,11 +8,11 @@ use earpiece_core::contact::ContactKey;
 use earpiece_store::{ContactRecord, ContactState, EndReason};
 use serde::Serialize;
 
-use self::source::Source;
 use crate::args::{ContactsArgs, Look};
 use crate::figure;
 use crate::paint::{Paint, Tone};
 use crate::serve::from_store;
+use crate::source::Source;
 use crate::stage::Stage;
 use crate::trouble::Trouble;
 
@@ -23,7 +22,7 @@ use crate::trouble::Trouble;
 ///
 /// When neither store nor recordings can be read, or the contact that was asked for is in neither.
 pub(crate) async fn run(args: &ContactsArgs, stage: &Stage) -> Result<(), Trouble> {
-    let source = stage.meanwhile("opening the state", Source::open(args)).await?;
+    let source = stage.meanwhile("opening the state", Source::open(&args.data, args.table.as_deref())).await?;
     let shown = match args.look {
         None => list(&source, args, stage).await,
         Some(Look::Show { bus_no, contact_id }) => show::show(&source, ContactKey { bus_no, contact_id }, stage).await,

@@ -9,10 +9,10 @@ use earpiece_core::protocol::perspective::Perspective;
 use earpiece_store::ContactRecord;
 use serde_json::json;
 
-use super::source::Source;
 use super::{end_word, now_ms, since, state_word};
 use crate::figure;
 use crate::paint::{Paint, Tone};
+use crate::source::Source;
 use crate::stage::Stage;
 use crate::trouble::Trouble;
 

@@ -5,8 +5,8 @@ mod doors;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use earpiece_core::config::{ConfigFaults, Env, Overlay, ProcessEnv, Setting};
 use earpiece_access::settings::JWKS;
+use earpiece_core::config::{ConfigFaults, Env, Overlay, ProcessEnv, Setting};
 use earpiece_core::secret::Secret;
 use earpiece_functions::settings::{self as function_settings, Settings as FunctionSettings};
 use earpiece_shim::service::{self, ServiceError};
@@ -73,7 +73,9 @@ pub(crate) async fn run(args: &ServeArgs, stage: &Stage) -> Result<(), Trouble> 
         );
     }
     if functions.text_tokens.is_open() {
-        eprintln!("earpiece: warning: text and contact events are taken from everybody; EARPIECE_TEXT_TOKENS asks for a token");
+        eprintln!(
+            "earpiece: warning: text and contact events are taken from everybody; EARPIECE_TEXT_TOKENS asks for a token"
+        );
     }
     // Whoever started us waits for exactly this line.
     print(&if stage.json {
@@ -145,8 +147,7 @@ fn settings_of<E: Env>(args: &ServeArgs, env: E) -> Result<(Settings, FunctionSe
                     }
                 }
             }
-            Err(Trouble::configuration(faults)
-                .next("`earpiece serve --help`, and the tables of settings in README.md"))
+            Err(Trouble::configuration(faults).next("`earpiece serve --help`, and the tables of settings in README.md"))
         }
     }
 }
