@@ -24,6 +24,9 @@ const SHIM_WIDGETS: readonly (readonly [title: string, statistic: string, consta
   ['Errors', 'Sum', ['STORE_ERRORS', 'SINK_ERRORS']],
   ['Assist app', 'Sum', ['APP_EVENTS', 'APP_EVENTS_DROPPED', 'APP_FRAMES_IGNORED']],
   ['New in CXone', 'Sum', ['UNKNOWN_FIELDS', 'UNKNOWN_PERSPECTIVES']],
+  ['Pieces from API Gateway', 'Sum', ['INGEST_PIECES']],
+  ['Streams that come in pieces', 'Average', ['INGEST_SESSIONS']],
+  ['Pages that were not told, or gone', 'Sum', ['EVENTS_UNPUBLISHED', 'CONNECTIONS_PRUNED']],
   ['Tasks protected from scaling in', 'Average', ['SCALE_IN_PROTECTED']],
   ['TLS certificates read again', 'Sum', ['TLS_RELOADS']],
 ];

@@ -6,10 +6,10 @@ import { test } from 'node:test';
 import { parse } from 'yaml';
 
 import { REPOSITORY_ROOT, readConfig } from '../lib/config';
-import { context } from './example';
+import { context, synthesize } from './example';
 import { list, read, serverlessTemplate } from './sources';
 
-const PAGES = ['docs/deploy.md', 'docs/troubleshooting.md', 'infra/studio/README.md'];
+const PAGES = ['README.md', 'infra/studio/README.md', ...list('docs').map((page) => `docs/${page}`)];
 
 /** The code blocks of a page that are in this language. */
 function blocks(page: string, language: string): string[] {
@@ -34,6 +34,52 @@ test('contexts that the deployment page gives are read', () => {
   assert.deepEqual(given.filter((key) => !asked.has(key)), []);
 });
 
+test('what the deployment page looks up is put out by the stack that it asks', () => {
+  const shim = synthesize().toJSON().Outputs;
+  const outputs: Record<string, object> = { earpiece: serverlessTemplate().Outputs, 'earpiece-shim': shim };
+  const asked = [...read('docs/deploy.md').matchAll(/\$\(output ([\w-]+) (\w+)\)/g)];
+  assert.ok(asked.length >= 6);
+  for (const [, stack, name] of asked) {
+    assert.ok(name! in (outputs[stack!] ?? {}), `${stack} ${name}`);
+  }
+  assert.equal(readConfig(context({})).stackName, 'earpiece-shim');
+  assert.match(read('samconfig.toml'), /\[default\.global\.parameters\]\nstack_name = "earpiece"\n/);
+});
+
+test('a shell variable on the deployment page has been given a value by then', () => {
+  const shell = blocks('docs/deploy.md', 'sh').join('');
+  // Of the shell; and of the function `output`, which takes two arguments.
+  const known = new Set(['PATH', 'PWD', '1', '2']);
+  const words = /(?<![\w$-])(?<assigned>[A-Z_]+)=|read -rs (?<asked>\w+)|\$\{?(?<used>\w+)/g;
+  for (const { groups } of shell.matchAll(words)) {
+    const { assigned, asked, used } = groups!;
+    if (used === undefined) {
+      known.add((assigned ?? asked)!);
+    } else {
+      assert.ok(known.has(used), used);
+    }
+  }
+});
+
+test('a build is told what the deployment after it is told, or it is for another architecture', () => {
+  const commands = blocks('docs/deploy.md', 'sh').join('').match(/sam (build|deploy)[^\n&]*/g) ?? [];
+  const pairs = commands
+    .map((command, index) => [command, commands[index + 1]])
+    .filter(([command]) => command!.startsWith('sam build'));
+  assert.ok(pairs.length >= 3);
+  for (const [build, deploy] of pairs) {
+    const told = /^sam build (--config-env local|--parameter-overrides file:\/\/parameters\.yaml) *$/.exec(build!)?.[1];
+    assert.ok(told !== undefined && deploy?.startsWith(`sam deploy ${told}`), `${build}; ${deploy}`);
+  }
+});
+
+test('a page of an agent connects to the stage that there is', () => {
+  const { StageName } = serverlessTemplate().Resources.WebSocketStage.Properties;
+  const stages = [...read('docs/websocket.md').matchAll(/execute-api\.[\w{}-]+\.amazonaws\.com\/([\w{}]+)/g)];
+  assert.ok(stages.length >= 2);
+  assert.deepEqual(stages.map(([, stage]) => stage).filter((stage) => stage !== StageName), []);
+});
+
 test('every link to a page of this repository leads somewhere, headings included', () => {
   for (const page of PAGES) {
     for (const [, target, , heading] of read(page).matchAll(/\]\((?!https?:)([^)#]*)(#([^)]+))?\)/g)) {
@@ -56,7 +102,8 @@ test('snippets and their page go together, and hold no secret', () => {
   const page = read('infra', 'studio', 'README.md');
   for (const name of list('infra', 'studio').filter((name) => name.endsWith('.snippet'))) {
     assert.ok(page.includes(`(${name})`), name);
-    const secrets = [...read('infra', 'studio', name).matchAll(/(?:secret|password)=([^&"]*)/gi)].map(([, value]) => value!);
+    const snippet = read('infra', 'studio', name);
+    const secrets = [...snippet.matchAll(/(?:secret|password)=([^&"]*)/gi)].map(([, value]) => value!);
     assert.ok(secrets.every((value) => /^\{\w+\}$/.test(value)), name);
   }
 });

@@ -112,7 +112,8 @@ test('the tasks touch contacts, one-time ids and public keys, and never a signin
     Object.values(one.Condition ?? {}).flatMap((operator: any) => operator['dynamodb:LeadingKeys'] ?? []),
   );
   assert.deepEqual(partitions.sort(), ['0', '1', '2', '3', 'CONTACT#*', 'JWKS', 'ONETIME#*']);
-  assert.deepEqual(statements.PublicKeys.Action, ['dynamodb:GetItem', 'dynamodb:Query']);
+  assert.deepEqual(statements.PublicKeys.Action, 'dynamodb:Query');
+  assert.deepEqual(statements.OneTimeTokens.Action, 'dynamodb:UpdateItem');
   const all = JSON.stringify(statements);
   assert.doesNotMatch(all, /dynamodb:(Scan|\*)|s3:\*|"Resource":"\*"/);
 });
