@@ -85,6 +85,8 @@ impl From<earpiece_store::StoreError> for Problem {
     fn from(error: earpiece_store::StoreError) -> Self {
         match error.kind() {
             Kind::Unavailable => Self::new(Kind::Unavailable, "the store is not available; try again"),
+            // What is kept may be larger than what came: JSON is written anew, and 1e9 becomes 1000000000.0.
+            Kind::TooLarge => Self::new(Kind::TooLarge, "this is too large to be kept"),
             kind => Self::new(kind, "the store refused the request; the operator has to act"),
         }
     }

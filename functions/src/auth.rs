@@ -64,11 +64,37 @@ impl Gate {
         scope: Scope,
         contact: Option<ContactKey>,
     ) -> Result<Grant, Refusal> {
+        let grant = self.weigh(request, in_body, scope, contact).await?;
+        self.spend(&grant).await?;
+        Ok(grant)
+    }
+
+    /// The same without spending a token that is good for one use: for a door that has more to ask of the request, and
+    /// leaves the token whole where it sends the caller away. It must call [`Gate::spend`] before it does anything.
+    ///
+    /// # Errors
+    /// Why not; it was counted.
+    pub async fn weigh(
+        &self,
+        request: &Request,
+        in_body: Option<&Secret>,
+        scope: Scope,
+        contact: Option<ContactKey>,
+    ) -> Result<Grant, Refusal> {
         if let Some(grant) = granted(request) {
             return self.check(grant, scope, contact.as_ref());
         }
         let presented = header(request, "authorization").into_iter().chain(in_body.map(Secret::reveal));
-        self.judge(presented, &Wanted { scope, contact, now_s: wall_s() }).await
+        let wanted = Wanted { scope, contact, now_s: wall_s() };
+        self.guard.judge(presented, &wanted).await.inspect_err(|refusal| self.refused(*refusal))
+    }
+
+    /// Spends the token that a grant came from, if it is good for one use.
+    ///
+    /// # Errors
+    /// When it was spent before, or nobody can say; it was counted.
+    pub async fn spend(&self, grant: &Grant) -> Result<(), Refusal> {
+        self.spend_quietly(grant).await.inspect_err(|refusal| self.refused(*refusal))
     }
 
     /// Judges tokens, and spends the one that is good for one use.
@@ -90,7 +116,7 @@ impl Gate {
         wanted: &Wanted,
     ) -> Result<Grant, Refusal> {
         let grant = self.guard.judge(presented, wanted).await?;
-        self.spend(&grant).await?;
+        self.spend_quietly(&grant).await?;
         Ok(grant)
     }
 
@@ -109,7 +135,7 @@ impl Gate {
     }
 
     /// Without a store nothing can be spent, and a token that cannot be spent must not pass.
-    async fn spend(&self, grant: &Grant) -> Result<(), Refusal> {
+    async fn spend_quietly(&self, grant: &Grant) -> Result<(), Refusal> {
         let Some(one_time) = &grant.one_time else {
             return Ok(());
         };

@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::time::Instant;
+
 /// Milliseconds since the Unix epoch.
 #[must_use]
 pub fn wall_ms() -> i64 {
@@ -13,6 +15,28 @@ pub fn wall_ms() -> i64 {
 #[must_use]
 pub fn wall_s() -> i64 {
     wall_ms() / 1000
+}
+
+/// A clock that was set to a moment and goes on from there: work that takes a while names the time as it passes, and
+/// begins when its caller says.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    set_to_ms: i64,
+    set_at: Instant,
+}
+
+impl Clock {
+    /// A clock that shows `now_ms` now.
+    #[must_use]
+    pub fn set_to(now_ms: i64) -> Self {
+        Self { set_to_ms: now_ms, set_at: Instant::now() }
+    }
+
+    /// What it shows now, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        self.set_to_ms.saturating_add_unsigned(as_ms(self.set_at.elapsed()))
+    }
 }
 
 /// A duration in milliseconds.

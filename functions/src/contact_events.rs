@@ -93,10 +93,12 @@ impl ContactEvents {
     async fn take(&self, request: &Request, contact: Result<ContactKey, Problem>) -> Result<Answer, Problem> {
         answer::json_body(request, BODY_BYTES_MAX)?;
         // Who may not speak learns nothing about what is wrong with what it says.
-        self.gate.admit(request, None, Scope::Events, contact.as_ref().ok().copied()).await?;
+        let grant = self.gate.weigh(request, None, Scope::Events, contact.as_ref().ok().copied()).await?;
         let contact = contact?;
         let now_ms = wall_ms();
         let said = Said::read(request.body().as_ref(), now_ms)?;
+        // After all that can be wrong: who corrects it needs no new token.
+        self.gate.spend(&grant).await?;
         let noted = NotedEvent {
             kind: said.event.kind,
             at_ms: said.at_ms,

@@ -14,12 +14,13 @@ use earpiece_store::{DueUtterance, Store, StoreError};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use crate::clock::{as_ms, wall_ms};
+use crate::clock::{Clock, as_ms, wall_ms};
 use crate::counters::Counters;
 use crate::publish::Publisher;
 use crate::settings::TextRules;
 
-/// The pause before the second delivery; it doubles.
+/// No pause of ours is shorter. The one after the second delivery is up to twice as long, and each further one up to
+/// twice as long as the one before.
 pub const PAUSE_MIN: Duration = Duration::from_secs(5);
 /// No pause of ours is longer.
 pub const PAUSE_MAX: Duration = Duration::from_mins(15);
@@ -28,15 +29,15 @@ pub const ASKED_PAUSE_MAX: Duration = Duration::from_hours(1);
 /// How long a later delivery may take.
 pub const LATER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long nobody else delivers what is being delivered, beyond the delivery's own deadline: the store's patience and
-/// some.
+/// some. With the first delivery's deadline it is the pause before the second.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(15);
-/// How long a dead letter is kept, and what is undelivered at most.
+/// How long a dead letter is kept. What is not delivered waits until it is one, however long that takes.
 pub const KEEP: Duration = Duration::from_hours(14 * 24);
 
 /// What became of one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The assist app has it.
+    /// The assist app has it, or there is none.
     Delivered,
     /// It is tried again later.
     Undelivered,
@@ -55,7 +56,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// `relay` is `None` where there is no assist app, on purpose: then everything counts as delivered.
+    /// `relay` is `None` where there is no assist app: then nothing waits for a delivery, and none is counted.
     #[must_use]
     pub const fn new(
         store: Store,
@@ -88,13 +89,13 @@ impl Delivery {
         }
     }
 
-    /// Delivers what was not delivered before. `None` when another sweep was quicker.
+    /// Delivers what was not delivered before, by the sweep's clock. `None` when another sweep was quicker.
     ///
     /// # Errors
     /// When the store did not say whose turn it is; the next sweep finds it again.
-    pub async fn again(&self, due: &DueUtterance) -> Result<Option<Outcome>, StoreError> {
+    pub async fn again(&self, due: &DueUtterance, clock: Clock) -> Result<Option<Outcome>, StoreError> {
         let lease = LATER_DEADLINE + LEASE_MARGIN;
-        if !self.store.take_utterance(due, wall_ms(), as_ms(lease)).await? {
+        if !self.store.take_utterance(due, clock.now_ms(), as_ms(lease)).await? {
             return Ok(None);
         }
         let attempt = due.attempts.saturating_add(1);
@@ -121,7 +122,7 @@ impl Delivery {
             Err(Undelivered::Again { after }) => {
                 let pause = pause_after(attempt, after, fastrand::f64());
                 self.count("undelivered");
-                self.store.put_off_utterance(due, wall_ms().saturating_add_unsigned(as_ms(pause))).await?;
+                self.store.put_off_utterance(due, clock.now_ms().saturating_add_unsigned(as_ms(pause))).await?;
                 Ok(Some(Outcome::Undelivered))
             }
         }
@@ -141,7 +142,9 @@ impl Delivery {
     }
 
     async fn delivered(&self, contact: &ContactKey, key: &str, request_id: &str) {
-        self.count("delivered");
+        if self.relay.is_some() {
+            self.count("delivered");
+        }
         let window_ms = as_ms(self.rules.window);
         if let Err(error) = self.store.utterance_delivered(contact, key, request_id, wall_ms(), window_ms).await {
             warn!(%contact, request = request_id, %error, "delivered, but not noted; it is delivered again");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use earpiece_core::contact::ContactKey;
+use earpiece_core::contact::event::LISTENERS_MAX;
 use earpiece_core::telemetry::{APP_EVENTS_DROPPED, CONNECTIONS_PRUNED};
 use earpiece_push::{Push, PushError};
 use earpiece_store::Store;
@@ -19,9 +20,6 @@ use crate::counters::Counters;
 
 /// How long telling everybody may take.
 pub const BUDGET: Duration = Duration::from_secs(1);
-
-/// Pages of one contact that are told.
-pub const LISTENERS_MAX: usize = 100;
 
 /// Size of one frame: API Gateway's own limit for a message.
 pub const FRAME_BYTES_MAX: usize = 128 * 1024;

@@ -1,7 +1,13 @@
-//! What nobody else comes back for: utterances that could not be delivered, and contacts that are over.
+//! What nobody else comes back for: utterances that could not be delivered, contacts that are over, and audio that came
+//! after its contact was finished.
 //!
-//! Run on a schedule every minute, and by `earpiece serve` every few seconds. Every step is won in the store first, so
-//! any number of reapers may run at once. One sweep is bounded in what it takes and in how long it works.
+//! Run on a schedule every minute, and by `earpiece serve` every few seconds. Any number of reapers may run at once:
+//! deliveries and ends are won in the store first, and finishing a recording twice comes to the same. One sweep is
+//! bounded in what it takes and in how long it works.
+
+mod adoption;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +16,7 @@ use earpiece_core::contact::ContactKey;
 use earpiece_core::contact::event::{ContactEvent, ScriptEvent, What};
 use earpiece_core::telemetry::{CONTACTS_FINISHED, STORE_ERRORS};
 use earpiece_recorder::Recorder;
+use earpiece_store::utterance::UTTERANCES_READ_MAX;
 use earpiece_store::{DueUtterance, Ending, NotedEvent, Store};
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Serialize;
@@ -17,14 +24,14 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::clock::{as_ms, wall_ms};
+use self::adoption::Adoptions;
+use crate::clock::{Clock, as_ms, wall_ms};
 use crate::counters::Counters;
 use crate::delivery::{Delivery, Outcome};
 use crate::settings::Settings;
 use crate::start::{Setup, StartError};
 
-/// Utterances taken in one sweep.
-pub const UTTERANCES_MAX: usize = 100;
+pub use self::adoption::{ADOPTED_MAX, ADOPTION_LISTED_MAX, ADOPTION_LISTING_MAX, ADOPTION_PERIOD};
 
 /// Deliveries under way at once.
 pub const DELIVERIES_AT_ONCE_MAX: usize = 8;
@@ -32,8 +39,12 @@ pub const DELIVERIES_AT_ONCE_MAX: usize = 8;
 /// Contacts finished in one sweep.
 pub const CONTACTS_MAX: usize = 50;
 
-/// After this a sweep begins nothing more; what is under way is brought to its end.
-pub const SWEEP_BUDGET: Duration = Duration::from_secs(20);
+/// After this a sweep begins no delivery more; what is under way is brought to its end.
+pub const DELIVERY_BUDGET: Duration = Duration::from_secs(20);
+
+/// The same for contacts, and once more for orphaned recordings. They have time of their own, so that an app that is
+/// away for hours does not keep recordings from being finished.
+pub const FINISH_BUDGET: Duration = Duration::from_secs(20);
 
 /// How long a reaper may take to finish a contact before another takes over: longer than a Lambda invocation can last.
 pub const FINISH_LEASE: Duration = Duration::from_mins(16);
@@ -55,6 +66,23 @@ pub struct Swept {
     pub dead: usize,
     /// Contacts whose recording and ledger are written.
     pub finished: usize,
+    /// Contacts without a life in the store whose recording and ledger have now what came late.
+    pub adopted: usize,
+}
+
+impl Swept {
+    /// Utterances that were delivered, or tried.
+    const fn taken(&self) -> usize {
+        self.delivered + self.undelivered + self.dead
+    }
+
+    const fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Delivered => self.delivered += 1,
+            Outcome::Undelivered => self.undelivered += 1,
+            Outcome::Dead => self.dead += 1,
+        }
+    }
 }
 
 /// The reaper.
@@ -67,6 +95,7 @@ pub struct Reaper {
     counters: Arc<Counters>,
     quiet: Duration,
     stale: Duration,
+    adoptions: Arc<Adoptions>,
 }
 
 impl Reaper {
@@ -80,7 +109,8 @@ impl Reaper {
         task: Arc<str>,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { store, delivery, recorder, task, counters, quiet: settings.quiet, stale: settings.stale }
+        let (quiet, stale) = (settings.quiet, settings.stale);
+        Self { store, delivery, recorder, task, counters, quiet, stale, adoptions: Arc::default() }
     }
 
     /// The function's reaper.
@@ -97,12 +127,13 @@ impl Reaper {
         Ok(Self::new(store, delivery, recorder, &setup.settings, task, Arc::clone(&setup.counters)))
     }
 
-    /// Sweeps once: utterances and contacts that are due at `now_ms`.
+    /// Sweeps once: utterances and contacts that are due at `now_ms`, and from time to time what lies in the recordings
+    /// without a contact.
     pub async fn sweep_once(&self, now_ms: i64) -> Swept {
-        let until = Instant::now() + SWEEP_BUDGET;
-        let mut swept = self.deliver_due(now_ms, until).await;
+        let mut swept = self.deliver_due(now_ms, Instant::now() + DELIVERY_BUDGET).await;
         if let Some(recorder) = &self.recorder {
-            swept.finished = self.finish_due(recorder, now_ms, until).await;
+            swept.finished = self.finish_due(recorder, now_ms, Instant::now() + FINISH_BUDGET).await;
+            swept.adopted = self.adopt_orphans(recorder, now_ms).await;
         }
         if swept != Swept::default() {
             info!(?swept, "swept");
@@ -110,38 +141,49 @@ impl Reaper {
         swept
     }
 
+    /// Round after round, each as many as the store gives at once, until nothing is left that was due at `now_ms`, or
+    /// time is up. What is put off is due later than that, so it comes up once in a sweep.
     async fn deliver_due(&self, now_ms: i64, until: Instant) -> Swept {
-        let due = match self.store.due_utterances(now_ms, UTTERANCES_MAX).await {
-            Ok(due) => due,
-            Err(error) => {
-                self.store_failed("due_utterances");
-                warn!(%error, "utterances that are due cannot be listed");
-                return Swept::default();
-            }
-        };
-        let mut deliveries = Vec::with_capacity(due.len());
-        for utterance in &due {
-            // Boxed: what the compiler works out of a stream of borrowing futures is not `Send`.
-            deliveries.push(self.deliver(utterance, until).boxed());
-        }
-        let mut deliveries = futures_util::stream::iter(deliveries).buffer_unordered(DELIVERIES_AT_ONCE_MAX);
+        let clock = Clock::set_to(now_ms);
         let mut swept = Swept::default();
-        while let Some(outcome) = deliveries.next().await {
-            match outcome {
-                Some(Outcome::Delivered) => swept.delivered += 1,
-                Some(Outcome::Undelivered) => swept.undelivered += 1,
-                Some(Outcome::Dead) => swept.dead += 1,
-                None => {}
+        while Instant::now() < until {
+            let due = match self.store.due_utterances(now_ms, UTTERANCES_READ_MAX).await {
+                Ok(due) => due,
+                Err(error) => {
+                    self.store_failed("due_utterances");
+                    warn!(%error, "utterances that are due cannot be listed");
+                    break;
+                }
+            };
+            let taken_before = swept.taken();
+            self.deliver_round(&due, clock, until, &mut swept).await;
+            // Others have them all, or the store is away: listing them again at once would give the same.
+            if swept.taken() == taken_before {
+                break;
             }
         }
         swept
     }
 
-    async fn deliver(&self, due: &DueUtterance, until: Instant) -> Option<Outcome> {
+    async fn deliver_round(&self, due: &[DueUtterance], clock: Clock, until: Instant, swept: &mut Swept) {
+        let mut deliveries = Vec::with_capacity(due.len());
+        for utterance in due {
+            // Boxed: what the compiler works out of a stream of borrowing futures is not `Send`.
+            deliveries.push(self.deliver(utterance, clock, until).boxed());
+        }
+        let mut deliveries = futures_util::stream::iter(deliveries).buffer_unordered(DELIVERIES_AT_ONCE_MAX);
+        while let Some(outcome) = deliveries.next().await {
+            if let Some(outcome) = outcome {
+                swept.count(outcome);
+            }
+        }
+    }
+
+    async fn deliver(&self, due: &DueUtterance, clock: Clock, until: Instant) -> Option<Outcome> {
         if Instant::now() >= until {
             return None;
         }
-        match self.delivery.again(due).await {
+        match self.delivery.again(due, clock).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 self.store_failed("take_utterance");
@@ -190,14 +232,8 @@ impl Reaper {
                 return false;
             }
         }
-        let told = self.script_events(contact, now_ms).await;
-        // Boxed: it is deep, and the compiler counts.
-        let samples = match Box::pin(recorder.finish_with(contact, &told)).await {
-            Ok(finished) => finished.ledger.samples,
-            Err(error) => {
-                warn!(%contact, %error, "the recording could not be finished; it is tried again");
-                return false;
-            }
+        let Some(samples) = self.write(recorder, contact, now_ms).await else {
+            return false;
         };
         match self.store.finish(&contact, &self.task, now_ms, as_ms(RETAIN)).await {
             Ok(true) => {
@@ -215,6 +251,19 @@ impl Reaper {
                 self.store_failed("finish");
                 warn!(%contact, %error, "the contact's end could not be noted");
                 false
+            }
+        }
+    }
+
+    /// Writes recording, events and ledger from everything that is there. Returns the recording's length in samples.
+    async fn write(&self, recorder: &Recorder, contact: ContactKey, now_ms: i64) -> Option<u64> {
+        let told = self.script_events(contact, now_ms).await;
+        // Boxed: it is deep, and the compiler counts.
+        match Box::pin(recorder.finish_with(contact, &told)).await {
+            Ok(finished) => Some(finished.ledger.samples),
+            Err(error) => {
+                warn!(%contact, %error, "the recording could not be finished; it is tried again");
+                None
             }
         }
     }

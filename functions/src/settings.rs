@@ -294,9 +294,9 @@ fn assist<E: Env>(reader: &mut Reader<'_, E>, deadline: Duration) -> Assist {
 
 fn clients<E: Env>(reader: &mut Reader<'_, E>) -> Option<Clients> {
     let text = reader.text(&TOKEN_CLIENTS)?;
-    // Issued tokens are found and judged by it (RFC 8414).
-    if reader.text(&ISSUER).as_deref().and_then(web_address).is_none() {
-        reader.fault(&ISSUER, "must be an https:// address where tokens are issued");
+    // Issued tokens are judged by it: a name, and a web address only where somebody should find us by it.
+    if !reader.text(&ISSUER).is_some_and(|issuer| is_uri(&issuer)) {
+        reader.fault(&ISSUER, "must be a URI where tokens are issued: https://… or urn:…");
     }
     match Clients::parse(&text) {
         Ok(clients) => Some(clients),
@@ -313,7 +313,14 @@ fn ingest<E: Env>(reader: &mut Reader<'_, E>) -> Option<Ingest> {
     Some(Ingest { url: Secret::new(url), token })
 }
 
-fn web_address(text: &str) -> Option<String> {
+/// Whether a text is an absolute URI as it stands. The parser alone would drop white space.
+fn is_uri(text: &str) -> bool {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_plain && url::Url::parse(text).is_ok()
+}
+
+/// An `http://` or `https://` address without the slash at its end.
+pub(crate) fn web_address(text: &str) -> Option<String> {
     let url = url::Url::parse(text).ok()?;
     let is_web = matches!(url.scheme(), "http" | "https") && url.has_host();
     is_web.then(|| text.trim_end_matches('/').to_owned())
@@ -368,6 +375,23 @@ mod tests {
         let faults = Settings::read(&env).expect_err("seven faults");
         assert_eq!(faults.lines().len(), 7, "{faults}");
         assert!(!faults.to_string().contains("hunter2"), "{faults}");
+    }
+
+    #[test]
+    fn tokens_are_issued_under_a_web_address_or_any_other_uri_and_under_nothing_else() {
+        let clients = format!(r#"[{{"id": "studio", "secretSha256": ["{}"], "scope": "utterances"}}]"#, "0".repeat(64));
+        let read = |issuer: &str| {
+            let env = Overlay::over(EmptyEnv).with(&TOKEN_CLIENTS, &clients).with(&ISSUER, issuer);
+            Settings::read(&env).map(|settings| settings.issuer)
+        };
+        for good in ["https://earpiece.example.com", "http://127.0.0.1:8080/", "urn:earpiece:calls", "tag:a@b.c,2026:x"]
+        {
+            assert_eq!(read(good).unwrap().as_deref(), Some(good));
+        }
+        for bad in ["", "earpiece", "earpiece.example.com/x", "//earpiece", "https://", "urn:ear piece", "urn:öhr"] {
+            let faults = read(bad).expect_err("no URI");
+            assert!(faults.lines().len() == 1 && faults.lines()[0].starts_with(ISSUER.name), "{bad}: {faults}");
+        }
     }
 
     #[test]

@@ -10,12 +10,14 @@ use bytes::Bytes;
 use earpiece_access::issue::{Claims, SigningKey};
 use earpiece_access::{Guard, settings as access};
 use earpiece_core::config::{EmptyEnv, Overlay, Reader};
-use earpiece_core::contact::ContactKey;
+use earpiece_core::contact::facts::CloseReason;
+use earpiece_core::contact::{ContactKey, StreamId};
+use earpiece_core::protocol::Perspective;
 use earpiece_https::Trust;
 use earpiece_https::client::Client;
 use earpiece_push::Push;
 use earpiece_recorder::Recorder;
-use earpiece_store::{Embedded, Store};
+use earpiece_store::{Claim, Embedded, Store, StreamEnd};
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -141,12 +143,21 @@ impl House {
     }
 
     pub(crate) async fn with_recorder(env: Overlay<EmptyEnv>, recorder: Option<Recorder>) -> Self {
+        let embedded = Embedded::memory().unwrap();
+        let store = embedded.store("calls").await.unwrap();
+        Self::build(env, recorder, embedded, store).await
+    }
+
+    /// Another house with other settings over the same table.
+    pub(crate) async fn over(env: Overlay<EmptyEnv>, embedded: Embedded, store: Store) -> Self {
+        Self::build(env, None, embedded, store).await
+    }
+
+    async fn build(env: Overlay<EmptyEnv>, recorder: Option<Recorder>, embedded: Embedded, store: Store) -> Self {
         let (app, pages) = (Server::open().await, Server::open().await);
         let env = env
             .with(&settings::ASSIST_TEXT_URL, format!("{}/text", app.url))
             .with(&settings::ASSIST_TEXT_AUTHORIZATION, "Bearer secret-of-the-app");
-        let embedded = Embedded::memory().unwrap();
-        let store = embedded.store("calls").await.unwrap();
         let settings = Settings::read(&env).unwrap();
         let guard = guard(&settings, &env, &store);
         let doors = Doors::new(Parts {
@@ -160,6 +171,37 @@ impl House {
         })
         .unwrap();
         Self { embedded, store, app, pages, doors }
+    }
+
+    /// Opens a stream of a contact in the store.
+    pub(crate) async fn claim(&self, contact: ContactKey, now_ms: i64) -> StreamId {
+        let stream = StreamId::new();
+        let claim = Claim {
+            contact,
+            perspective: &Perspective::Tx,
+            stream,
+            opened_at_us: now_ms * 1000,
+            task: "shim",
+            now_ms,
+            stale_after_ms: 60_000,
+        };
+        self.store.claim(&claim).await.unwrap();
+        stream
+    }
+
+    /// A call without audio that has just ended, and may come back within a second.
+    pub(crate) async fn call(&self, contact: ContactKey, now_ms: i64) {
+        let stream = self.claim(contact, now_ms).await;
+        let end = StreamEnd {
+            contact,
+            perspective: &Perspective::Tx,
+            stream,
+            samples: 0,
+            reason: CloseReason::PeerClosed,
+            now_ms,
+            quiet_ms: 1000,
+        };
+        self.store.end_stream(&end).await.unwrap();
     }
 
     pub(crate) async fn send(&self, request: Request) -> Answer {
@@ -181,6 +223,12 @@ fn guard(settings: &Settings, env: &Overlay<EmptyEnv>, store: &Store) -> Guard {
     let jwt = access::jwt(&mut reader, None, Some(crate::start::keys_in(store.clone())));
     reader.finish().unwrap();
     Guard::new(settings.text_tokens.clone(), jwt)
+}
+
+/// Every file under a folder.
+pub(crate) fn files_under(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_under(&path) } else { vec![path] }).collect()
 }
 
 pub(crate) fn body_of(answer: &Answer) -> Value {

@@ -1,5 +1,7 @@
 //! What this task measures, as Prometheus text. Names are in `core::telemetry`; nothing here is touched per frame.
 
+use std::borrow::Cow;
+
 use earpiece_access::Refusal;
 use earpiece_core::contact::facts::{CloseReason, LostReason};
 use earpiece_core::error::Kind;
@@ -202,26 +204,44 @@ impl Metrics {
     }
 }
 
-/// Two sets of metrics as one: of a metric that both have, the values stand together, as the format asks for, below the
-/// help and type of the first.
+/// Two sets of metrics as one, as the format asks for: of a metric that both have, the values stand together below the
+/// help and type of the first, and of a value that both have there is one: the sum.
 fn merged(ours: &str, extra: &str) -> String {
-    let mut families: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut families: Vec<(&str, Vec<Cow<'_, str>>)> = Vec::new();
     for (is_extra, line) in ours.lines().map(|line| (false, line)).chain(extra.lines().map(|line| (true, line))) {
         let Some(name) = family_of(line) else { continue };
-        let known = families.iter_mut().find(|(known, _)| *known == name || is_part(line, known));
-        match known {
+        match families.iter_mut().find(|(known, _)| *known == name || is_part(line, known)) {
             // Its help and type were said.
-            Some(_) if is_extra && line.starts_with('#') && ours.contains(&format!("# TYPE {name} ")) => {}
-            Some((_, lines)) => lines.push(line),
-            None => families.push((name, vec![line])),
+            Some((_, lines)) if line.starts_with('#') && lines.iter().any(|known| same_remark(known, line)) => {}
+            Some((_, lines)) => match lines.iter_mut().find(|known| is_extra && series_of(known) == series_of(line)) {
+                Some(known) if !line.starts_with('#') => *known = Cow::Owned(added(known, line)),
+                _ => lines.push(Cow::Borrowed(line)),
+            },
+            None => families.push((name, vec![Cow::Borrowed(line)])),
         }
     }
     let lines = families.into_iter().flat_map(|(_, lines)| lines);
     lines.fold(String::with_capacity(ours.len() + extra.len()), |mut text, line| {
-        text.push_str(line);
+        text.push_str(&line);
         text.push('\n');
         text
     })
+}
+
+/// Whether both lines are the help, or both the type, of a metric.
+fn same_remark(one: &str, other: &str) -> bool {
+    one.starts_with('#') && one.split(' ').take(3).eq(other.split(' ').take(3))
+}
+
+/// The name of a value, with its labels.
+fn series_of(line: &str) -> &str {
+    line.rsplit_once(' ').map_or(line, |(series, _)| series)
+}
+
+/// One line for two lines of a value.
+fn added(one: &str, other: &str) -> String {
+    let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok()).unwrap_or(0.0);
+    format!("{} {}", series_of(one), value(one) + value(other))
 }
 
 /// The metric that a line is about.
@@ -280,6 +300,8 @@ mod tests {
                         # HELP b B.\n# TYPE b counter\nb 3\n";
         assert_eq!(merged(ours, extra), expected);
         assert_eq!(merged(ours, ""), ours);
+        let twice = merged("# TYPE a counter\na{x=\"1\"} 1\na{x=\"2\"} 1\n", "# TYPE a counter\na{x=\"2\"} 41\n");
+        assert_eq!(twice, "# TYPE a counter\na{x=\"1\"} 1\na{x=\"2\"} 42\n", "one value for one series");
         let text = TextEncoder::new().encode_to_string(&Metrics::new().expect("metrics").registry.gather());
         let text = text.expect("text");
         assert_eq!(merged(&text, ""), text);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use earpiece_core::contact::ContactKey;
-use earpiece_core::contact::event::ContactEvent;
+use earpiece_core::contact::event::{ContactEvent, LISTENERS_MAX};
 use earpiece_push::{Push, PushError};
 use futures_util::future::join_all;
 use tokio::sync::broadcast::error::RecvError;
@@ -25,9 +25,6 @@ const LANES: usize = 8;
 
 /// Events that wait in one lane.
 const WAITING_MAX: usize = 256;
-
-/// Pages that may listen to one contact.
-const LISTENERS_MAX: usize = 32;
 
 /// For how long it is remembered who listens: a page hears nothing for so long at first.
 const REMEMBERED: Duration = Duration::from_secs(2);

@@ -125,7 +125,7 @@ impl Jwt {
         }
     }
 
-    const fn algorithm(&self) -> (Algorithm, &'static str) {
+    fn algorithm(&self) -> (Algorithm, &'static str) {
         match &self.source {
             Source::Secret(_) => (Algorithm::HS256, "HS256"),
             Source::Set(cache) => match cache.family() {

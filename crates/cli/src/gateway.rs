@@ -23,7 +23,7 @@ pub(crate) async fn run(args: &GatewayArgs, stage: &Stage) -> Result<(), Trouble
     service::log_to_stderr(&earpiece_core::config::ProcessEnv);
     let shutdown = service::shutdown_signal().map_err(|error| from_service(&error))?;
     let client = Client::new(&Trust::public()).map_err(|error| Trouble::failed(chain(&error)))?;
-    let invoke = Invoke::Http { client, endpoint: args.lambda.clone() };
+    let invoke = Invoke::Http { client: Box::new(client), endpoint: args.lambda.clone() };
     let gateway = Gateway::new(settings(args), invoke);
     let listener = TcpListener::bind(&args.listen).await.map_err(|error| {
         Trouble::failed(format!("cannot listen on {}: {error}", args.listen)).next("another port: --listen 127.0.0.1:0")

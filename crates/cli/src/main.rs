@@ -78,7 +78,8 @@ fn to_the_end<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
 async fn carry_out(command: Command, stage: &Stage) -> Result<(), Trouble> {
     match command {
         Command::Demo(args) => demo::run(&args, stage).await,
-        Command::Serve(args) => serve::run(&args, stage).await,
+        // Boxed: it holds every door, and the other commands need not make room for it.
+        Command::Serve(args) => Box::pin(serve::run(&args, stage)).await,
         Command::Call(args) => call::run(&args, stage).await,
         Command::Gateway(args) => gateway::run(&args, stage).await,
         Command::Token(args) => token::run(&args, stage),

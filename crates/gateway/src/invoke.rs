@@ -25,8 +25,8 @@ pub type InProcess = Arc<dyn Fn(String, Value) -> BoxFuture<'static, Result<Valu
 pub enum Invoke {
     /// Through Lambda's invoke API, as `cargo lambda watch` serves it: `POST {endpoint}/2015-03-31/functions/{name}/invocations`.
     Http {
-        /// Sends the requests.
-        client: Client,
+        /// Sends the requests. Boxed: it is large, and the other way is not.
+        client: Box<Client>,
         /// Scheme, host and port, and maybe a path.
         endpoint: String,
     },

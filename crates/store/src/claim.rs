@@ -32,7 +32,8 @@ pub struct Claim<'a> {
     pub task: &'a str,
     /// The time, in milliseconds since the Unix epoch.
     pub now_ms: i64,
-    /// How long the stream may go without a checkpoint before its task counts as dead, in milliseconds.
+    /// How long the stream may go without a checkpoint before its task counts as dead, in milliseconds. It is kept
+    /// with the stream: whoever looks at the contact goes by it, and not by what holds for its own streams.
     pub stale_after_ms: u64,
 }
 
@@ -114,6 +115,7 @@ fn change_for(claim: &Claim<'_>, slot: Slot) -> Change {
         .set(of("open"), ":true")
         .set(of("samples"), ":zero")
         .set(of("seen_at_ms"), ":now")
+        .set(of("stale_after_ms"), ":stale_after")
         .remove(of("close_reason"))
         .remove(item::END_REQUESTED_AT_MS)
         .remove(item::HOLD_SINCE_MS)
@@ -123,6 +125,7 @@ fn change_for(claim: &Claim<'_>, slot: Slot) -> Change {
         .value(":task", s(claim.task))
         .value(":shard", s(contact_shard(&claim.contact)))
         .value(":stale_at", n(claim.now_ms.saturating_add_unsigned(claim.stale_after_ms)))
+        .value(":stale_after", n(claim.stale_after_ms))
         .value(":now", n(claim.now_ms))
         .value(":now_s", n(seconds(claim.now_ms)))
         .value(":zero", n(0))

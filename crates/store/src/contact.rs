@@ -68,6 +68,10 @@ pub struct StreamRecord {
     pub samples: u64,
     /// When its task last wrote about it, in milliseconds since the Unix epoch.
     pub seen_at_ms: i64,
+    /// For how long after that it counts as alive, in milliseconds, as its own task said. Tasks of several kinds share
+    /// contacts, and not all of them write equally often. Absent in what was written before tasks said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale_after_ms: Option<u64>,
     /// How it ended; absent while it is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub close_reason: Option<CloseReason>,

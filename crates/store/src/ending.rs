@@ -10,7 +10,7 @@ use earpiece_core::contact::state::EndReason;
 
 use crate::attribute::{VERSION, expiry_s, n, s};
 use crate::client::Store;
-use crate::contact::{ContactRecord, ContactState};
+use crate::contact::{ContactRecord, ContactState, StreamRecord};
 use crate::error::StoreError;
 use crate::item::{self, Slot, Stored, all_closed, any_open};
 use crate::stream::FORMS_TRIED_MAX;
@@ -30,7 +30,8 @@ pub struct Ending<'a> {
     pub lease_ms: u64,
     /// How long a contact waits for another handshake, in milliseconds.
     pub quiet_ms: u64,
-    /// How long a stream may go without a sign of life before its task counts as dead, in milliseconds.
+    /// How long a stream of which the record does not say it may go without a sign of life before its task counts as
+    /// dead, in milliseconds.
     pub stale_after_ms: u64,
 }
 
@@ -57,8 +58,9 @@ pub enum Decision {
 
 /// Decides what is to be done about a contact at `now_ms`.
 ///
-/// A stream counts as closed when it ended or when its task was not heard of for `stale_after_ms`. A contact without a
-/// stream is over at once when its end was requested, and otherwise `quiet_ms` after anything was last heard of it:
+/// A stream counts as closed when it ended or when its task was not heard of for as long as it said itself
+/// ([`StreamRecord::stale_after_ms`](crate::StreamRecord::stale_after_ms)), or for `stale_after_ms` where it did not. A
+/// contact without a stream is over at once when its end was requested, and otherwise `quiet_ms` after anything was last heard of it:
 /// CXone shakes hands again after a task died as it does after a hold. What the Studio script says is a sign of life,
 /// too, and while it has the contact on hold, the quiet period does not end it.
 #[must_use]
@@ -73,7 +75,10 @@ pub fn decide(record: &ContactRecord, now_ms: i64, quiet_ms: u64, stale_after_ms
         ContactState::Live => {}
     }
     let open = || record.streams.iter().filter(|(_, stream)| stream.open);
-    let last_is_stale_ms = open().map(|(_, stream)| stream.seen_at_ms.saturating_add_unsigned(stale_after_ms)).max();
+    let is_stale_ms = |stream: &StreamRecord| {
+        stream.seen_at_ms.saturating_add_unsigned(stream.stale_after_ms.unwrap_or(stale_after_ms))
+    };
+    let last_is_stale_ms = open().map(|(_, stream)| is_stale_ms(stream)).max();
     if let Some(until_ms) = last_is_stale_ms.filter(|until_ms| now_ms < *until_ms) {
         return Decision::Wait { until_ms };
     }
@@ -253,7 +258,7 @@ mod tests {
     use earpiece_core::contact::StreamId;
 
     use super::*;
-    use crate::contact::{Finisher, Hold, StreamRecord};
+    use crate::contact::{Finisher, Hold};
 
     const QUIET_MS: u64 = 900_000;
     const STALE_MS: u64 = 180_000;
@@ -267,6 +272,7 @@ mod tests {
             open,
             samples: 0,
             seen_at_ms,
+            stale_after_ms: None,
             close_reason: (!open).then_some(CloseReason::PeerClosed),
         }
     }
@@ -297,6 +303,23 @@ mod tests {
         assert_eq!(decided(&record, 181_000), Decision::Wait { until_ms: 185_000 });
         let requested = ContactRecord { end_requested: true, ..record };
         assert_eq!(decided(&requested, 181_000), Decision::Wait { until_ms: 185_000 });
+    }
+
+    #[test]
+    fn a_stream_is_lost_by_its_own_measure_and_not_by_that_of_who_looks() {
+        let mut record = live(&[("TX", true, 1000), ("RX", true, 1000)]);
+        let mut says = |label: &str, stale_after_ms| {
+            record.streams.entry(label.to_owned()).and_modify(|stream| stream.stale_after_ms = stale_after_ms);
+            record.clone()
+        };
+        let patient = says("TX", Some(2_000_000));
+        assert_eq!(decided(&patient, 2_000_999), Decision::Wait { until_ms: 2_001_000 });
+        let both = vec![String::from("RX"), String::from("TX")];
+        assert_eq!(decided(&patient, 2_001_000), Decision::End { reason: EndReason::Quiet, lost: both.clone() });
+        let one_is_impatient = says("TX", Some(1));
+        assert_eq!(decided(&one_is_impatient, 180_999), Decision::Wait { until_ms: 181_000 }, "the other is not");
+        let all_are = ContactRecord { end_requested: true, ..says("RX", Some(1)) };
+        assert_eq!(decided(&all_are, 1001), Decision::End { reason: EndReason::Event, lost: both });
     }
 
     #[test]

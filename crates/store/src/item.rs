@@ -160,6 +160,7 @@ fn read_stream(item: &Item, slot: Slot) -> Result<Option<StreamRecord>, StoreErr
         open: required(item, &slot.attribute("open"), flag)?,
         samples: required(item, &slot.attribute("samples"), number)?,
         seen_at_ms: required(item, &slot.attribute("seen_at_ms"), number)?,
+        stale_after_ms: optional(item, &slot.attribute("stale_after_ms"), number)?,
         close_reason: optional(item, &slot.attribute("close_reason"), close_reason)?,
     }))
 }
@@ -207,6 +208,7 @@ mod tests {
             open: false,
             samples: u64::MAX,
             seen_at_ms: -1,
+            stale_after_ms: Some(u64::MAX),
             close_reason: Some(CloseReason::TaskLost),
         };
         let item = Item::from([
@@ -231,6 +233,7 @@ mod tests {
             ("tx_open".into(), AttributeValue::Bool(false)),
             ("tx_samples".into(), n(stream.samples)),
             ("tx_seen_at_ms".into(), n(stream.seen_at_ms)),
+            ("tx_stale_after_ms".into(), n(u64::MAX)),
             ("tx_close_reason".into(), s(CloseReason::TaskLost.label())),
         ]);
         let record = ContactRecord {
@@ -257,6 +260,13 @@ mod tests {
         assert_eq!(stored.version, 7);
         assert!(stored.was_reopened_by(Slot::TX));
         assert!(!stored.was_reopened_by(Slot::RX));
+    }
+
+    #[test]
+    fn a_stream_that_was_written_before_it_said_when_it_is_stale_can_be_read() {
+        let (mut item, _) = item();
+        item.remove("tx_stale_after_ms");
+        assert_eq!(Stored::read(&item).unwrap().record.streams["TX"].stale_after_ms, None);
     }
 
     #[test]

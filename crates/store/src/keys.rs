@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, Transact
 
 use crate::attribute::{Item, is_absent, is_expired, is_text, is_unexpired, n, number, required, s, text};
 use crate::client::Store;
-use crate::error::{StoreError, classify, fits};
+use crate::error::{StoreError, THROTTLED_RETRY_MS, classify, fits};
 use crate::key::Key;
 use crate::read::{Query, or_logged};
 use crate::table::{EXPIRES_AT_S, JWKS_PARTITION};
@@ -32,6 +32,10 @@ const CONFLICT_PAUSES: [Duration; 5] = [
     Duration::from_millis(270),
     Duration::ZERO,
 ];
+
+/// Why a transaction is cancelled that was too much for the table or the account. The codes are not those of other
+/// requests.
+const THROTTLING_REASONS: [&str; 3] = ["ProvisionedThroughputExceeded", "ThrottlingError", "RequestLimitExceeded"];
 
 const KID: &str = "kid";
 const CREATED_AT_S: &str = "created_at_s";
@@ -57,14 +61,25 @@ impl fmt::Debug for StoredKey {
     }
 }
 
+/// The private half that signs now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CurrentKey {
+    /// The half.
+    pub key: StoredKey,
+    /// When both halves expire, in seconds since the Unix epoch. A token that is good for longer than this would
+    /// outlive the key that it is judged by.
+    pub expires_at_s: i64,
+}
+
 impl Store {
     /// The private half that signs now; none when there is none, or when it has expired.
     ///
     /// # Errors
     /// When the table did not answer.
-    pub async fn signing_key(&self, now_s: i64) -> Result<Option<StoredKey>, StoreError> {
+    pub async fn signing_key(&self, now_s: i64) -> Result<Option<CurrentKey>, StoreError> {
         let item = self.item(&Key::signing()).await?;
-        item.filter(|item| !is_expired(item, now_s)).as_ref().map(read).transpose()
+        let Some(item) = item.filter(|item| !is_expired(item, now_s)) else { return Ok(None) };
+        Ok(Some(CurrentKey { key: read(&item)?, expires_at_s: required(&item, EXPIRES_AT_S, number)? }))
     }
 
     /// The public halves of all pairs that have not expired, newest first; at most [`PUBLIC_KEYS_MAX`].
@@ -151,7 +166,7 @@ impl Store {
 }
 
 /// A transaction that was refused for what signs now is lost to another, unless it was sent twice and the first one
-/// arrived.
+/// arrived. One that was throttled is none of the table's refusals, though it comes in the same words.
 fn was_first(error: &SdkError<TransactWriteItemsError>, kid: &str) -> Result<Option<bool>, StoreError> {
     let reasons = match error.as_service_error() {
         Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => cancelled.cancellation_reasons(),
@@ -163,7 +178,13 @@ fn was_first(error: &SdkError<TransactWriteItemsError>, kid: &str) -> Result<Opt
         let mut standing = reasons.iter().filter_map(|reason| reason.item());
         return Ok(Some(standing.any(|item| is_text(item, KID, kid))));
     }
-    if has_code("TransactionConflict") { Ok(None) } else { Err(classify(error)) }
+    if has_code("TransactionConflict") {
+        return Ok(None);
+    }
+    if THROTTLING_REASONS.into_iter().any(has_code) {
+        return Err(StoreError::Throttled { retry_after_ms: THROTTLED_RETRY_MS });
+    }
+    Err(classify(error))
 }
 
 fn read(item: &Item) -> Result<StoredKey, StoreError> {
@@ -176,7 +197,41 @@ fn read(item: &Item) -> Result<StoredKey, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodb::config::http::HttpResponse;
+    use aws_sdk_dynamodb::types::CancellationReason;
+    use aws_sdk_dynamodb::types::error::TransactionCanceledException;
+
     use super::*;
+
+    /// What becomes of a transaction that is cancelled for these reasons, one for each of its writes.
+    fn cancelled(codes: [&str; 2]) -> Result<Option<bool>, StoreError> {
+        let reasons = codes.map(|code| CancellationReason::builder().code(code).build());
+        let exception = TransactionCanceledException::builder()
+            .set_cancellation_reasons(Some(reasons.to_vec()))
+            .meta(aws_sdk_dynamodb::error::ErrorMetadata::builder().code("TransactionCanceledException").build())
+            .build();
+        let error = TransactWriteItemsError::TransactionCanceledException(exception);
+        was_first(&SdkError::service_error(error, HttpResponse::new(400.try_into().unwrap(), "".into())), "kid")
+    }
+
+    #[test]
+    fn a_transaction_that_was_throttled_may_succeed_later_and_is_no_refusal() {
+        for code in THROTTLING_REASONS {
+            for codes in [[code, "None"], ["None", code]] {
+                let throttled = cancelled(codes).unwrap_err();
+                assert_eq!(throttled, StoreError::Throttled { retry_after_ms: THROTTLED_RETRY_MS }, "{codes:?}");
+                assert!(throttled.is_transient());
+            }
+        }
+        let refused = cancelled(["None", "ValidationError"]).unwrap_err();
+        assert!(matches!(&refused, StoreError::Refused { code, .. } if code == "TransactionCanceledException"));
+    }
+
+    #[test]
+    fn a_failed_condition_decides_and_a_conflict_is_tried_again_whatever_else_was_wrong() {
+        assert_eq!(cancelled(["ConditionalCheckFailed", "ThrottlingError"]), Ok(Some(false)));
+        assert_eq!(cancelled(["TransactionConflict", "ThrottlingError"]), Ok(None));
+    }
 
     #[test]
     fn a_key_does_not_print_itself() {

@@ -38,7 +38,8 @@ pub struct Checkpoint<'a> {
     pub samples: u64,
     /// The time, in milliseconds since the Unix epoch.
     pub now_ms: i64,
-    /// How long it may be until the next checkpoint before the task counts as dead, in milliseconds.
+    /// How long it may be until the next checkpoint before the task counts as dead, in milliseconds. Replaces what the
+    /// claim said.
     pub stale_after_ms: u64,
 }
 
@@ -105,6 +106,8 @@ impl Store {
             .set(table::DUE_SHARD, ":shard")
             .set(table::DUE_AT_MS, ":stale_at")
             .value(":shard", s(contact_shard(&contact)))
+            .set(slot.attribute("stale_after_ms"), ":stale_after")
+            .value(":stale_after", n(stale_after_ms))
             .value(":stale_at", n(now_ms.saturating_add_unsigned(stale_after_ms)));
         match self.change(&contact, change).await? {
             Outcome::Applied(_) => Ok(()),

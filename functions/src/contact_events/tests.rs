@@ -1,48 +1,21 @@
 //! Contact events through the doors, and the sweep that finishes a contact with what the script told.
 
-use earpiece_core::contact::StreamId;
-use earpiece_core::contact::facts::CloseReason;
-use earpiece_core::protocol::Perspective;
 use earpiece_core::telemetry::{CONNECTIONS_PRUNED, CONTACT_EVENTS};
 use earpiece_recorder::Recorder;
-use earpiece_store::{Claim, ContactState, StreamEnd};
+use earpiece_store::ContactState;
 
 use super::*;
 use crate::settings::{self, QUIET_PERIOD};
-use crate::testing::{CONTACT, House, env, guarded, post, with_header};
+use crate::testing::{CONTACT, House, env, files_under, guarded, post, with_header};
 
 const PATH: &str = "/contacts/4595000/466000000001/events";
-
-async fn call(house: &House) {
-    let (perspective, stream, now_ms) = (Perspective::Tx, StreamId::new(), wall_ms());
-    let claim = Claim {
-        contact: CONTACT,
-        perspective: &perspective,
-        stream,
-        opened_at_us: now_ms * 1000,
-        task: "shim",
-        now_ms,
-        stale_after_ms: 60_000,
-    };
-    house.store.claim(&claim).await.unwrap();
-    let end = StreamEnd {
-        contact: CONTACT,
-        perspective: &perspective,
-        stream,
-        samples: 0,
-        reason: CloseReason::PeerClosed,
-        now_ms,
-        quiet_ms: 1000,
-    };
-    house.store.end_stream(&end).await.unwrap();
-}
 
 #[tokio::test]
 async fn an_event_is_noted_whether_or_not_audio_came_before_and_the_answer_says_which() {
     let house = House::open().await;
     let (status, answer) = house.ask(post(PATH, &json!({"event": "start", "agentId": 12}))).await;
     assert_eq!((status, &answer["status"], &answer["known"]), (200, &json!("accepted"), &json!(false)));
-    call(&house).await;
+    house.call(CONTACT, wall_ms()).await;
     let (_, answer) = house.ask(post(PATH, &json!({"event": "hold"}))).await;
     assert_eq!(answer["known"], json!(true));
     let noted = house.store.contact_events(&CONTACT, wall_ms(), 10).await.unwrap();
@@ -79,12 +52,24 @@ async fn a_token_for_another_contact_tells_nothing() {
 }
 
 #[tokio::test]
+async fn a_token_for_one_use_is_still_good_after_a_request_that_has_to_be_corrected() {
+    let house = House::with(guarded()).await;
+    let key = crate::testing::published_key(&house.store).await;
+    let claims = earpiece_access::issue::Claims { one_time: Some(true), ..crate::testing::claims() };
+    let token = earpiece_access::issue::sign(&key, &claims).unwrap();
+    let tell = |event: &str| with_header(post(PATH, &json!({"event": event})), "authorization", token.reveal());
+    for (event, status) in [("pause", 400), ("hold", 200), ("hold", 401)] {
+        assert_eq!(house.ask(tell(event)).await.0, status, "{event}");
+    }
+}
+
+#[tokio::test]
 async fn a_contact_that_a_script_ended_is_finished_by_the_sweep_with_what_the_script_told() {
     let folder = tempfile::tempdir().unwrap();
     let recorder = Recorder::open(folder.path().to_str().unwrap(), earpiece_recorder::Settings::default()).unwrap();
     let quiet = env().with(&settings::TEXT_TOKENS, "none").with(&QUIET_PERIOD, "1h");
     let house = House::with_recorder(quiet, Some(recorder)).await;
-    call(&house).await;
+    house.call(CONTACT, wall_ms()).await;
     let reaper = house.doors.reaper();
     assert_eq!(reaper.sweep_once(wall_ms() + 5000).await.finished, 0, "its quiet period lasts");
     house.ask(post(PATH, &json!({"event": "end", "agentId": "a-1"}))).await;
@@ -98,9 +83,4 @@ async fn a_contact_that_a_script_ended_is_finished_by_the_sweep_with_what_the_sc
     let events = std::fs::read_to_string(events).unwrap();
     assert!(events.contains("\"script\"") && events.contains("\"a-1\""), "{events}");
     assert!(written.iter().any(|path| path.ends_with("ledger.json")), "{written:?}");
-}
-
-fn files_under(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { files_under(&path) } else { vec![path] }).collect()
 }

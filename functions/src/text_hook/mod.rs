@@ -17,11 +17,12 @@ use earpiece_core::protocol::{ParseError, Utterance};
 use earpiece_core::secret::Secret;
 use earpiece_core::telemetry::UTTERANCES;
 use earpiece_relay::text::UtteranceNote;
+use earpiece_store::utterance::PAYLOAD_BYTES_MAX;
 use earpiece_store::{Acceptance, Accepted, Store};
 use lambda_http::RequestExt as _;
 use lambda_http::http::{Method, StatusCode};
 use serde_json::{Value, json};
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::answer::{self, Answer, Problem, Request};
 use crate::auth::Gate;
@@ -96,11 +97,19 @@ impl TextHook {
             Ok(utterance) => utterance,
             Err(unreadable) => return Err(self.unreadable(request, unreadable).await),
         };
-        self.judge(request, utterance.authorization_header.as_ref(), Some(utterance.contact)).await?;
+        let grant = self.judge(request, utterance.authorization_header.as_ref(), Some(utterance.contact)).await?;
         let key = dedupe_key_of(request, &utterance)?;
-        self.within_rate(utterance.contact.bus_no).await?;
         let note = UtteranceNote::new(&utterance, request_id(), wall_ms());
-        self.accept(request, &note, &key).await
+        let payload = note.to_payload();
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            let text = format!("the utterance has more than {PAYLOAD_BYTES_MAX} bytes once its JSON is written out");
+            return Err(Problem::new(Kind::TooLarge, text));
+        }
+        self.within_rate(utterance.contact.bus_no).await?;
+        // Last, so that whoever is told to come again can: only where the store fails between this write and the next
+        // does a 503 need a new token. The other way round, a spent token could bring an utterance in.
+        self.gate.spend(&grant).await?;
+        self.accept(request, &note, &payload, &key).await
     }
 
     /// A body that cannot be read has no token in it that can be trusted to be all: the request is refused for its
@@ -116,13 +125,14 @@ impl TextHook {
         unreadable.error.into()
     }
 
+    /// Spends nothing.
     async fn judge(
         &self,
         request: &Request,
         in_body: Option<&Secret>,
         contact: Option<ContactKey>,
     ) -> Result<Grant, Refusal> {
-        self.gate.admit(request, in_body, Scope::Utterances, contact).await
+        self.gate.weigh(request, in_body, Scope::Utterances, contact).await
     }
 
     async fn within_rate(&self, bus_no: u64) -> Result<(), Problem> {
@@ -135,14 +145,19 @@ impl TextHook {
         Err(Problem::new(Kind::RateLimited, "too many utterances of this business unit; try again").at("busNo"))
     }
 
-    async fn accept(&self, request: &Request, note: &UtteranceNote, key: &str) -> Result<Answer, Problem> {
+    async fn accept(
+        &self,
+        request: &Request,
+        note: &UtteranceNote,
+        payload: &[u8],
+        key: &str,
+    ) -> Result<Answer, Problem> {
         let budget = self.budget(request);
-        let payload = note.to_payload();
         let acceptance = Acceptance {
             contact: note.contact,
             key,
             request_id: &note.request_id,
-            payload: &payload,
+            payload,
             now_ms: wall_ms(),
             lease_ms: as_ms(budget + LEASE_MARGIN),
             window_ms: as_ms(self.rules.window),
@@ -188,7 +203,10 @@ pub(crate) async fn open_delivery(setup: &Setup) -> Result<Delivery, StartError>
         Assist::At(settings) => {
             Some(earpiece_relay::text::TextRelay::new(setup.client()?, settings.clone()).map_err(StartError::new)?)
         }
-        Assist::Nobody => None,
+        Assist::Nobody => {
+            info!("there is no assist app for text: utterances are accepted and go nowhere");
+            None
+        }
         Assist::Unset => {
             return Err(StartError::new(format!(
                 "{} is not set: utterances would go nowhere; set it to the assist app's address, or to `none`",

@@ -102,6 +102,61 @@ async fn what_is_wrong_with_a_request_is_named_and_nothing_of_it_is_relayed() {
     assert!(house.app.taken().is_empty());
 }
 
+/// `1e9` takes four bytes with its comma, and thirteen when it is written out.
+#[tokio::test]
+async fn what_grows_beyond_what_is_kept_when_it_is_written_out_is_the_senders_fault() {
+    let house = House::open().await;
+    let numbers = |count: usize| {
+        let numbers = vec!["1e9"; count].join(",");
+        let said = utterance("numbers").to_string();
+        let body = format!(r#"{},"messageData":[{numbers}]}}"#, said.strip_suffix('}').unwrap());
+        assert!(body.len() <= BODY_BYTES_MAX);
+        HttpRequest::post(HOOK).header("content-type", "application/json").body(Body::Text(body)).unwrap()
+    };
+    let (status, answer) = house.ask(numbers(60_000)).await;
+    assert_eq!((status, &answer["error"]["kind"]), (413, &json!("too_large")), "{answer}");
+    assert!(!answer.to_string().contains("operator"), "{answer}");
+    assert_eq!(house.ask(numbers(20_000)).await.0, 200);
+    assert_eq!(house.app.taken().len(), 1);
+}
+
+#[tokio::test]
+async fn where_nobody_takes_utterances_they_are_accepted_and_none_is_counted_as_delivered() {
+    let house = House::open().await;
+    for nobody in [Some("none"), None] {
+        let env = env().with(&settings::TEXT_TOKENS, "none");
+        let env = nobody.into_iter().fold(env, |env, word| env.with(&settings::ASSIST_TEXT_URL, word));
+        let doors = crate::routes::Doors::new(crate::routes::Parts {
+            settings: &Settings::read(&env).unwrap(),
+            store: house.store.clone(),
+            guard: earpiece_access::Guard::open(),
+            client: earpiece_https::client::Client::new(&earpiece_https::Trust::public()).unwrap(),
+            push: None,
+            recorder: None,
+            task: "test".into(),
+        })
+        .unwrap();
+        let words = format!("{nobody:?}");
+        assert_eq!(doors.answer(post(HOOK, &utterance(&words)), None).await.status(), 200);
+        let metrics = doors.metrics();
+        assert!(metrics.contains(&format!("{UTTERANCES}{{outcome=\"accepted\"}} 1")), "{metrics}");
+        assert!(!metrics.contains("delivered"), "{metrics}");
+    }
+    assert_eq!(house.store.due_utterances(wall_ms() + HOUR_MS, 10).await.unwrap(), [], "nothing waits");
+}
+
+#[tokio::test]
+async fn an_app_that_knows_no_route_or_no_credential_of_ours_gets_everything_once_that_is_corrected() {
+    let house = House::open().await;
+    for status in [401, 403, 404, 302] {
+        house.app.set_status(status);
+        assert_eq!(house.ask(post(HOOK, &utterance(&status.to_string()))).await.0, 200);
+    }
+    assert_eq!(house.store.dead_utterances(wall_ms(), 10).await.unwrap(), []);
+    house.app.set_status(200);
+    assert_eq!(house.doors.reaper().sweep_once(wall_ms() + HOUR_MS).await.delivered, 4);
+}
+
 #[tokio::test]
 async fn what_the_app_did_not_take_got_a_200_and_is_delivered_by_the_sweep() {
     let house = House::open().await;
@@ -116,8 +171,8 @@ async fn what_the_app_did_not_take_got_a_200_and_is_delivered_by_the_sweep() {
     let away = reaper.sweep_once(wall_ms() + HOUR_MS).await;
     assert_eq!((away.delivered, away.undelivered), (0, 1));
     house.app.set_status(200);
-    assert_eq!(reaper.sweep_once(wall_ms() + HOUR_MS).await.delivered, 1);
-    assert_eq!(reaper.sweep_once(wall_ms() + HOUR_MS).await.delivered, 0);
+    assert_eq!(reaper.sweep_once(wall_ms() + 2 * HOUR_MS).await.delivered, 1);
+    assert_eq!(reaper.sweep_once(wall_ms() + 3 * HOUR_MS).await.delivered, 0);
 
     let keys: Vec<_> = house.app.taken().iter().map(|taken| taken.headers["idempotency-key"].clone()).collect();
     assert_eq!(keys.len(), 3);

@@ -1,5 +1,8 @@
 //! The key that tokens are signed with: kept in the table, so that every process signs with the same one, and replaced
 //! when its time is over. Exactly one of many that replace it at once wins; the others take the winner's.
+//!
+//! Its public half is published until the moment that the table holds, and nothing is signed that would outlive it. That
+//! moment was set by the rules under which the key was made, which need not be today's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +18,9 @@ use crate::settings::TokenRules;
 
 /// How long a process goes on with a key before it asks the table whether there is a newer one.
 const READ_AGAIN_AFTER: Duration = Duration::from_mins(1);
+
+/// How often a key is made because the one that signs cannot be used: a process under older rules may have been faster.
+const ATTEMPTS_MAX: usize = 3;
 
 /// Why there is no key to sign with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +41,16 @@ pub(crate) struct KeyRing {
 
 #[derive(Clone)]
 struct Held {
-    key: Arc<SigningKey>,
+    usable: Usable,
     read_at_s: i64,
+}
+
+/// A key and the end of it.
+#[derive(Clone)]
+struct Usable {
+    key: Arc<SigningKey>,
+    /// When its public half is published no more, as the table has it.
+    expires_at_s: i64,
 }
 
 impl KeyRing {
@@ -44,24 +58,23 @@ impl KeyRing {
         Self { store, rules, held: Mutex::new(None) }
     }
 
-    /// The key to sign with now.
+    /// The key to sign with now. Tokens that it signs now end before its public half is gone.
     pub(crate) async fn current(&self, now_s: i64) -> Result<Arc<SigningKey>, KeyError> {
         let mut held = self.held.lock().await;
         if let Some(held) = held.as_ref().filter(|held| self.is_current(held, now_s)) {
-            return Ok(Arc::clone(&held.key));
+            return Ok(Arc::clone(&held.usable.key));
         }
-        let read = self.read_or_make(now_s).await;
-        let key = match (read, held.as_ref()) {
-            (Ok(key), _) => key,
-            // Its public half is published for longer than tokens live, so a table that is away stops nobody at once.
-            (Err(error), Some(old)) if now_s < self.last_use_s(&old.key) => {
+        let usable = match (self.read_or_make(now_s).await, held.as_ref()) {
+            (Ok(usable), _) => usable,
+            // A table that is away stops nobody at once.
+            (Err(error), Some(old)) if self.may_sign(&old.usable, now_s) => {
                 warn!(?error, "the signing key could not be read again; the last one is used");
-                return Ok(Arc::clone(&old.key));
+                return Ok(Arc::clone(&old.usable.key));
             }
             (Err(error), _) => return Err(error),
         };
-        let key = Arc::new(key);
-        *held = Some(Held { key: Arc::clone(&key), read_at_s: now_s });
+        let key = Arc::clone(&usable.key);
+        *held = Some(Held { usable, read_at_s: now_s });
         Ok(key)
     }
 
@@ -70,36 +83,47 @@ impl KeyRing {
         published_keys(&self.store).await
     }
 
-    async fn read_or_make(&self, now_s: i64) -> Result<SigningKey, KeyError> {
-        let stored = self.newest(now_s).await?;
-        let is_due = stored.as_ref().is_none_or(|key| now_s >= self.rotation_s(key));
-        if !is_due && let Some(key) = stored {
-            return Ok(key);
+    async fn read_or_make(&self, now_s: i64) -> Result<Usable, KeyError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let stored = self.newest(now_s).await?;
+            let usable = stored.as_ref().filter(|stored| self.may_sign(stored, now_s));
+            if let Some(usable) = usable.filter(|usable| !self.is_due(usable, now_s)) {
+                return Ok(usable.clone());
+            }
+            let key = Arc::new(SigningKey::generate(now_s).map_err(|_| KeyError::Unusable)?);
+            let made = Usable { expires_at_s: self.end_s(&key), key };
+            let replaced = stored.as_ref().map(|old| old.key.kid.as_str());
+            match (self.add(&made, replaced).await, usable) {
+                (Ok(true), _) => {
+                    info!(kid = made.key.kid, replaces = replaced, "a new signing key");
+                    return Ok(made);
+                }
+                (Ok(false), _) => {}
+                // Due is not over: the next request tries to replace it again.
+                (Err(_), Some(old)) => return Ok(old.clone()),
+                (Err(error), None) => return Err(error),
+            }
         }
-        let made = SigningKey::generate(now_s).map_err(|_| KeyError::Unusable)?;
-        if self.add(&made, stored.as_ref()).await? {
-            info!(kid = made.kid, replaces = stored.map(|old| old.kid), "a new signing key");
-            return Ok(made);
-        }
-        self.newest(now_s).await?.ok_or(KeyError::Unavailable)
+        Err(KeyError::Unavailable)
     }
 
-    async fn newest(&self, now_s: i64) -> Result<Option<SigningKey>, KeyError> {
+    async fn newest(&self, now_s: i64) -> Result<Option<Usable>, KeyError> {
         let stored = self.store.signing_key(now_s).await.map_err(|error| {
             warn!(%error, "the signing key could not be read");
             KeyError::Unavailable
         })?;
         let Some(stored) = stored else { return Ok(None) };
         // The reason is not logged: it may repeat what it could not read.
-        serde_json::from_str(&stored.body).map(Some).map_err(|_| KeyError::Unusable)
+        let key = serde_json::from_str(&stored.key.body).map_err(|_| KeyError::Unusable)?;
+        Ok(Some(Usable { key: Arc::new(key), expires_at_s: stored.expires_at_s }))
     }
 
-    async fn add(&self, made: &SigningKey, old: Option<&SigningKey>) -> Result<bool, KeyError> {
-        let body = serde_json::to_string(made).map_err(|_| KeyError::Unusable)?;
-        let private = StoredKey { kid: made.kid.clone(), created_at_s: made.created_at_s, body };
-        let public = StoredKey { body: made.jwk.to_string(), ..private.clone() };
-        let replaces = old.map(|old| old.kid.as_str());
-        self.store.add_signing_key(&private, &public, replaces, self.end_s(made)).await.map_err(|error| {
+    async fn add(&self, made: &Usable, replaces: Option<&str>) -> Result<bool, KeyError> {
+        let Usable { key, expires_at_s } = made;
+        let body = serde_json::to_string(&**key).map_err(|_| KeyError::Unusable)?;
+        let private = StoredKey { kid: key.kid.clone(), created_at_s: key.created_at_s, body };
+        let public = StoredKey { body: key.jwk.to_string(), ..private.clone() };
+        self.store.add_signing_key(&private, &public, replaces, *expires_at_s).await.map_err(|error| {
             warn!(%error, "a signing key could not be added");
             KeyError::Unavailable
         })
@@ -107,22 +131,24 @@ impl KeyRing {
 
     fn is_current(&self, held: &Held, now_s: i64) -> bool {
         let is_fresh = (0..seconds(READ_AGAIN_AFTER)).contains(&(now_s - held.read_at_s));
-        is_fresh && now_s < self.rotation_s(&held.key)
+        is_fresh && self.may_sign(&held.usable, now_s) && !self.is_due(&held.usable, now_s)
     }
 
-    /// When it is replaced.
-    fn rotation_s(&self, key: &SigningKey) -> i64 {
-        key.created_at_s.saturating_add(seconds(self.rules.rotation))
+    /// Whether what it signs now is over before its public half is.
+    fn may_sign(&self, usable: &Usable, now_s: i64) -> bool {
+        now_s.saturating_add(seconds(self.rules.ttl)) <= usable.expires_at_s
     }
 
-    /// Until when it may be used where the table is away.
-    fn last_use_s(&self, key: &SigningKey) -> i64 {
-        self.rotation_s(key).saturating_add(seconds(self.rules.ttl))
+    /// Whether it is to be replaced.
+    fn is_due(&self, usable: &Usable, now_s: i64) -> bool {
+        now_s >= usable.key.created_at_s.saturating_add(seconds(self.rules.rotation))
     }
 
-    /// When its public half may go: a token's life after the key's last use.
+    /// When the public half of a new key may go: a token's life after its last use, which a table that is away may put
+    /// off by as much.
     fn end_s(&self, key: &SigningKey) -> i64 {
-        self.rotation_s(key).saturating_add(seconds(self.rules.ttl.saturating_mul(2)))
+        let life = self.rules.rotation.saturating_add(self.rules.ttl.saturating_mul(2));
+        key.created_at_s.saturating_add(seconds(life))
     }
 }
 

@@ -32,7 +32,7 @@ use crate::answer::{self, Answer, Problem, Request};
 use crate::clock::wall_s;
 use crate::counters::Counters;
 use crate::routes::{self, Route};
-use crate::settings::{Settings, TokenRules};
+use crate::settings::{self, Settings, TokenRules};
 use crate::start::{Setup, StartError};
 
 /// Size of a body.
@@ -68,6 +68,8 @@ pub struct TokenServer {
 struct Issue {
     clients: Clients,
     issuer: String,
+    /// The issuer as an address, where it is one: without it there are no metadata (RFC 8414).
+    address: Option<String>,
     audience: Option<String>,
 }
 
@@ -78,6 +80,7 @@ impl TokenServer {
         let issuer = settings.issuer.clone();
         let issue = settings.token_clients.clone().zip(issuer).map(|(clients, issuer)| Issue {
             clients,
+            address: address_of(&issuer),
             issuer,
             audience: settings.audience.clone(),
         });
@@ -123,7 +126,10 @@ impl TokenServer {
         match route {
             Route::Token => self.token(request, issue).await.unwrap_or_else(|refused| refused.answer()),
             Route::Jwks => self.key_set().await.unwrap_or_else(|problem| problem.answer()),
-            _ => answer::document(metadata(issue).to_string(), KEYS_FRESH_S),
+            _ => match &issue.address {
+                Some(address) => answer::document(metadata(issue, address).to_string(), KEYS_FRESH_S),
+                None => Problem::new(Kind::NotFound, "tokens are issued here by an issuer without an address").answer(),
+            },
         }
     }
 
@@ -211,12 +217,16 @@ fn granted(client: &Client, asked: &Asked) -> Result<Granted, Refused> {
     Ok(Granted { scopes, bus_no, contact_id: asked.contact_id })
 }
 
-fn metadata(issue: &Issue) -> Value {
-    let base = issue.issuer.trim_end_matches('/');
+/// The address of an issuer that can have metadata: neither a query nor a fragment is in it (RFC 8414, section 2).
+fn address_of(issuer: &str) -> Option<String> {
+    settings::web_address(issuer).filter(|address| !address.contains(['?', '#']))
+}
+
+fn metadata(issue: &Issue, address: &str) -> Value {
     json!({
         "issuer": issue.issuer,
-        "token_endpoint": format!("{base}{}", Route::Token.path()),
-        "jwks_uri": format!("{base}{}", Route::Jwks.path()),
+        "token_endpoint": format!("{address}{}", Route::Token.path()),
+        "jwks_uri": format!("{address}{}", Route::Jwks.path()),
         "grant_types_supported": ["client_credentials"],
         "response_types_supported": [],
         "scopes_supported": Scope::ALL.map(Scope::word),

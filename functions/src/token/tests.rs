@@ -186,6 +186,23 @@ async fn keys_and_metadata_are_there_for_everybody_and_only_where_tokens_are_iss
     }
 }
 
+/// What the template gives a stack without a domain of its own.
+#[tokio::test]
+async fn an_issuer_without_an_address_issues_tokens_that_open_and_has_no_metadata() {
+    let template = include_str!("../../../template.yaml");
+    assert!(template.contains("EARPIECE_JWT_ISSUER") && template.contains("urn:earpiece:${AWS::StackName}"));
+    for issuer in ["urn:earpiece:calls", "https://earpiece.example.com?tenant=1"] {
+        let house = House::with(issuing().with(&earpiece_access::settings::ISSUER, issuer)).await;
+        let (status, body) = house.ask(asking(&[])).await;
+        assert_eq!((status, &claims_of(&body)["iss"]), (200, &json!(issuer)));
+        let token = body["access_token"].as_str().unwrap();
+        assert_eq!(house.ask(with_header(post(HOOK, &utterance("x")), "authorization", token)).await.0, 200);
+        assert_eq!(house.ask(get("/.well-known/jwks.json")).await.0, 200);
+        let (status, body) = house.ask(get("/.well-known/oauth-authorization-server")).await;
+        assert_eq!((status, &body["error"]["kind"]), (404, &json!("not_found")), "{body}");
+    }
+}
+
 #[tokio::test]
 async fn of_many_that_rotate_at_once_all_sign_with_one_key_and_the_old_one_stays_published() {
     let house = House::with(issuing()).await;
@@ -219,6 +236,44 @@ async fn while_the_table_is_away_the_last_key_is_used_for_no_longer_than_its_pub
     let now_s = wall_s();
     let key: std::sync::Arc<SigningKey> = ring.current(now_s).await.unwrap();
     embedded.stop().await;
-    assert_eq!(ring.current(now_s + 86_400 + 899).await.unwrap().kid, key.kid);
-    assert_eq!(ring.current(now_s + 86_400 + 900).await, Err(keys::KeyError::Unavailable));
+    assert_eq!(ring.current(now_s + 86_400 + 900).await.unwrap().kid, key.kid);
+    assert_eq!(ring.current(now_s + 86_400 + 901).await, Err(keys::KeyError::Unavailable));
+}
+
+#[tokio::test]
+async fn a_key_that_was_made_under_other_rules_signs_nothing_that_would_outlive_it() {
+    let house = House::with(issuing()).await;
+    let short = TokenRules { ttl: Duration::from_mins(15), rotation: Duration::from_hours(1) };
+    let long = TokenRules { ttl: Duration::from_hours(1), rotation: Duration::from_hours(24) };
+    let now_s = wall_s();
+    let ring = |rules| KeyRing::new(house.store.clone(), rules);
+    let first = ring(short).current(now_s).await.unwrap();
+
+    // The table publishes it for an hour and a half: longer than it signs, and half an hour longer than a token lives.
+    assert_eq!(ring(long).current(now_s + 1800).await.unwrap().kid, first.kid);
+    let renewed = ring(long);
+    assert_eq!(renewed.current(now_s + 1790).await.unwrap().kid, first.kid);
+    let second = renewed.current(now_s + 1801).await.unwrap();
+    assert_ne!(second.kid, first.kid, "a process that holds it does not go on with it either");
+    assert_eq!(ring(long).current(now_s + 1801).await.unwrap().kid, second.kid);
+    assert_eq!(house.store.public_keys(now_s + 1801).await.unwrap().len(), 2);
+
+    // Back to the old rules: what is younger than their rotation is used, and then replaced.
+    assert_eq!(ring(short).current(now_s + 1801 + 3599).await.unwrap().kid, second.kid);
+    assert_ne!(ring(short).current(now_s + 1801 + 3600).await.unwrap().kid, second.kid);
+}
+
+#[tokio::test]
+async fn of_many_that_cannot_use_a_key_before_its_rotation_one_replaces_it() {
+    let house = House::with(issuing()).await;
+    let short = TokenRules { ttl: Duration::from_mins(1), rotation: Duration::from_hours(1) };
+    let longer = TokenRules { ttl: Duration::from_hours(2), rotation: Duration::from_hours(3) };
+    let now_s = wall_s();
+    let first = KeyRing::new(house.store.clone(), short).current(now_s).await.unwrap();
+    let rings: Vec<KeyRing> = (0..8).map(|_| KeyRing::new(house.store.clone(), longer)).collect();
+    let keys = futures_util::future::join_all(rings.iter().map(|ring| ring.current(now_s))).await;
+    let mut kids: Vec<String> = keys.into_iter().map(|key| key.unwrap().kid.clone()).collect();
+    kids.dedup();
+    assert_eq!(kids.len(), 1);
+    assert_ne!(kids[0], first.kid);
 }

@@ -142,7 +142,7 @@ async fn without_keys_a_request_waits_two_seconds_and_not_for_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_has_old_keys_does_not_wait_for_a_fetch_that_hangs() {
+async fn whoever_has_old_keys_waits_little_for_a_fetch_that_hangs_and_not_at_all_for_somebody_elses() {
     let issuer = Issuer::answering(set_of(&[&ES]));
     let guard = issuer.guard();
     let token = token_by(&ES);
@@ -156,20 +156,114 @@ async fn whoever_has_old_keys_does_not_wait_for_a_fetch_that_hangs() {
     });
     tokio::task::yield_now().await;
     assert!(judged(&guard, &token).await.is_ok());
-    assert_eq!(begun.elapsed().as_secs(), 0);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
     assert!(one.await.unwrap().is_ok());
-    assert_eq!((begun.elapsed().as_secs(), issuer.asked()), (2, 2));
+    assert_eq!((begun.elapsed().as_millis() / 10, issuer.asked()), (25, 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_given_up_in_the_middle_of_a_fetch_leaves_the_way_free() {
+async fn a_source_that_hangs_refuses_no_caller_with_a_short_deadline_while_good_keys_are_held() {
+    let issuer = Issuer::answering(set_of(&[&ES]));
+    let guard = issuer.guard();
+    let token = token_by(&ES);
+    guard.warm().await;
+    issuer.hangs();
+    advance(10 * MINUTE).await;
+    for _ in 0..100 {
+        let answer = tokio::time::timeout(Duration::from_millis(500), judged(&guard, &token)).await;
+        assert!(answer.expect("an answer in time").is_ok());
+        advance(Duration::from_secs(1)).await;
+    }
+    assert!((4..=5).contains(&issuer.asked()), "one in half a minute, and not one per caller: {}", issuer.asked());
+
+    issuer.answers(set_of(&[]));
+    // The fetch that is under way gets its time to fail.
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(
+        judged(&guard, &token).await,
+        Err(Refusal::UnknownKey),
+        "the source is back, and the key was taken away"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_goes_on_when_the_request_that_began_it_is_given_up() {
+    let issuer = Issuer::default();
+    issuer.answers_after(Duration::from_secs(1), set_of(&[&ES]));
+    let guard = issuer.guard();
+    let token = token_by(&ES);
+    for _ in 0..2 {
+        let given_up = tokio::time::timeout(Duration::from_millis(400), judged(&guard, &token)).await;
+        assert!(given_up.is_err());
+    }
+    assert!(judged(&guard, &token).await.is_ok());
+    assert_eq!(issuer.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_fetch_that_hung_and_was_given_up_the_way_is_free_as_soon_as_its_time_is_over() {
     let issuer = Issuer::default();
     let guard = issuer.guard();
     let token = token_by(&ES);
     let given_up = tokio::time::timeout(Duration::from_millis(500), judged(&guard, &token)).await;
     assert!(given_up.is_err());
     issuer.answers(set_of(&[&ES]));
+    assert_eq!(judged(&guard, &token).await, Err(Refusal::KeysUnavailable));
+    advance(Duration::from_secs(1)).await;
     assert!(judged(&guard, &token).await.is_ok());
+    assert_eq!(issuer.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_key_is_found_though_the_request_that_first_brought_it_was_given_up() {
+    let (old, new) = (key(), key());
+    let issuer = Issuer::answering(set_of(&[&old]));
+    let guard = issuer.guard();
+    guard.warm().await;
+
+    issuer.answers_after(Duration::from_secs(1), set_of(&[&new, &old]));
+    let token = token_by(&new);
+    let given_up = tokio::time::timeout(Duration::from_millis(500), judged(&guard, &token)).await;
+    assert!(given_up.is_err());
+    issuer.hangs();
+    assert!(judged(&guard, &token).await.is_ok(), "the fetch went on");
+    assert_eq!(issuer.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_search_for_a_new_key_that_hung_is_made_again_when_the_source_is_back() {
+    let (old, new) = (key(), key());
+    let issuer = Issuer::answering(set_of(&[&old]));
+    let guard = issuer.guard();
+    guard.warm().await;
+
+    issuer.hangs();
+    let token = token_by(&new);
+    let given_up = tokio::time::timeout(Duration::from_millis(500), judged(&guard, &token)).await;
+    assert!(given_up.is_err());
+    assert!(judged(&guard, &token_by(&old)).await.is_ok());
+    issuer.answers(set_of(&[&new, &old]));
+    assert_eq!(judged(&guard, &token).await, Err(Refusal::KeysUnavailable), "not a wrong key: nobody could look");
+    assert_eq!(judged(&guard, &token).await, Err(Refusal::KeysUnavailable), "it was asked just now");
+    assert_eq!(issuer.asked(), 2);
+    advance(Duration::from_secs(5)).await;
+    assert!(judged(&guard, &token).await.is_ok());
+    assert_eq!(issuer.asked(), 3);
+}
+
+#[test]
+fn a_fetch_that_went_down_with_its_runtime_keeps_nobody_waiting() {
+    let issuer = Issuer::default();
+    let guard = issuer.guard();
+    let token = token_by(&ES);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let first = runtime();
+    let given_up = first
+        .block_on(async { tokio::time::timeout(Duration::from_millis(500), judged(&guard, &token)).await.is_err() });
+    assert!(given_up);
+    drop(first);
+    issuer.answers(set_of(&[&ES]));
+    assert!(runtime().block_on(judged(&guard, &token)).is_ok());
 }
 
 #[tokio::test(start_paused = true)]

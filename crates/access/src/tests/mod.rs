@@ -162,6 +162,8 @@ struct Issuer {
 struct IssuerState {
     /// Absent: it does not answer at all.
     answer: Mutex<Option<Result<String, FetchError>>>,
+    /// How long it takes.
+    delay: Mutex<Duration>,
     asked: AtomicUsize,
 }
 
@@ -174,6 +176,11 @@ impl Issuer {
 
     fn answers(&self, text: impl Into<String>) {
         *self.inner.answer.lock().unwrap() = Some(Ok(text.into()));
+    }
+
+    fn answers_after(&self, delay: Duration, text: impl Into<String>) {
+        self.answers(text);
+        *self.inner.delay.lock().unwrap() = delay;
     }
 
     fn fails(&self) {
@@ -193,9 +200,13 @@ impl Issuer {
         Arc::new(move || {
             inner.asked.fetch_add(1, Ordering::SeqCst);
             let answer = inner.answer.lock().unwrap().clone();
+            let delay = *inner.delay.lock().unwrap();
             Box::pin(async move {
                 // As over a network, others get their turn before the answer comes.
                 tokio::task::yield_now().await;
+                if !delay.is_zero() {
+                    tokio::time::sleep(delay).await;
+                }
                 match answer {
                     Some(answer) => answer,
                     None => std::future::pending().await,

@@ -16,10 +16,10 @@ use clap::Args as Flags;
 #[derive(Flags)]
 #[command(after_long_help = "\
 Examples:
-  cargo lambda watch --invoke-address 127.0.0.1 --ignore-changes &
+  cd functions; cargo lambda watch --invoke-address 127.0.0.1 --ignore-changes &
   earpiece gateway --lambda http://127.0.0.1:9000
   EARPIECE_CONNECTIONS_URL=http://127.0.0.1:3001 is what the functions need to answer
-  websocat -H 'Authorization: Bearer s3cret' ws://127.0.0.1:3001/")]
+  python -m websockets ws://127.0.0.1:3001/?token=s3cret")]
 pub(crate) struct GatewayArgs {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3001")]

@@ -95,8 +95,8 @@ pub(super) async fn open<E: Env>(wanted: Wanted<'_, E>) -> Result<Open, Trouble>
     let trust = Trust::read(env).map_err(|error| Trouble::usage(chain(&error)))?;
     let client = Client::new(&trust).map_err(|error| Trouble::failed(chain(&error)))?;
     let guard = |tokens: &Verifier| guard(env, tokens, &client, store);
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(no_listener)?;
-    let connections_url = format!("http://{}", listener.local_addr().map_err(no_listener)?);
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| no_listener(&error))?;
+    let connections_url = format!("http://{}", listener.local_addr().map_err(|error| no_listener(&error))?);
     let push = Push::connect_local(&connections_url);
 
     let doors = Doors::new(Parts {
@@ -141,7 +141,7 @@ pub(super) async fn open<E: Env>(wanted: Wanted<'_, E>) -> Result<Open, Trouble>
     Ok(Open { doors: mount(doors, gateway), metrics, connections_url, closing, management, sweeper })
 }
 
-fn no_listener(error: std::io::Error) -> Trouble {
+fn no_listener(error: &std::io::Error) -> Trouble {
     Trouble::failed(format!("no listener for @connections: {error}"))
 }
 
@@ -180,7 +180,7 @@ fn mount(doors: Arc<Doors>, gateway: Arc<Gateway>) -> earpiece_shim::Doors {
         let (doors, gateway) = (Arc::clone(&doors), Arc::clone(&gateway));
         async move {
             if request.uri().path() == SOCKET_PATH {
-                return gateway.upgrade(request, peer).await.map(|body| body.boxed());
+                return gateway.upgrade(request, peer).await.map(Full::boxed);
             }
             let (head, body) = request.into_parts();
             let answer = match read(body).await {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use earpiece_access::settings::JWKS;
 use earpiece_core::config::{ConfigFaults, Env, Overlay, ProcessEnv, Setting};
 use earpiece_core::secret::Secret;
-use earpiece_functions::settings::{self as function_settings, Settings as FunctionSettings};
+use earpiece_functions::settings::{self as function_settings, Assist, Settings as FunctionSettings};
 use earpiece_shim::service::{self, ServiceError};
 use earpiece_shim::{Settings, settings};
 use earpiece_store::{Embedded, EmbeddedError, StoreError};
@@ -76,6 +76,9 @@ pub(crate) async fn run(args: &ServeArgs, stage: &Stage) -> Result<(), Trouble> 
         eprintln!(
             "earpiece: warning: text and contact events are taken from everybody; EARPIECE_TEXT_TOKENS asks for a token"
         );
+    }
+    if matches!(functions.assist, Assist::Unset) {
+        eprintln!("earpiece: no assist app for text: utterances are noted and go nowhere; --assist-text-url names one");
     }
     // Whoever started us waits for exactly this line.
     print(&if stage.json {

@@ -10,6 +10,9 @@ use super::{ContactKey, StreamId};
 use crate::protocol::perspective::Perspective;
 use crate::secret::Private;
 
+/// Pages that are told what happens to one contact, by whichever program tells them.
+pub const LISTENERS_MAX: usize = 100;
+
 /// Something that happened to a contact.
 #[derive(Debug, Clone)]
 pub struct ContactEvent {

@@ -62,7 +62,7 @@ fn client() -> Client {
 #[tokio::test]
 async fn functions_are_asked_through_the_invoke_api() {
     let (endpoint, asked) = lambda().await;
-    let stage = Stage::with(Settings::default(), Invoke::Http { client: client(), endpoint }, asked).await;
+    let stage = Stage::with(Settings::default(), Invoke::Http { client: Box::new(client()), endpoint }, asked).await;
     let (mut socket, _) = stage.open().await;
     socket.send(Message::text("good")).await.unwrap();
     assert_eq!(stage.asked_of("ws-message").await["body"], "good");
@@ -78,7 +78,7 @@ async fn functions_are_asked_through_the_invoke_api() {
 #[tokio::test]
 async fn without_functions_nobody_gets_in() {
     let (_sender, asked) = mpsc::unbounded_channel();
-    let invoke = Invoke::Http { client: client(), endpoint: "http://127.0.0.1:1".into() };
+    let invoke = Invoke::Http { client: Box::new(client()), endpoint: "http://127.0.0.1:1".into() };
     let stage = Stage::with(Settings::default(), invoke, asked).await;
     assert_eq!(stage.try_connect("/", 1024).await.err(), Some(502));
 }

@@ -17,15 +17,34 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 pub(super) fn read(answer: &Response<Bytes>, now_s: i64) -> Result<Vec<Value>, Undelivered> {
     let status = answer.status();
     if status.is_success() {
-        return Ok(events(answer.body()));
-    }
-    let may_pass = status.is_server_error()
-        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
-    if may_pass {
-        Err(Undelivered::Again { after: retry_after(answer.headers(), now_s) })
-    } else {
+        Ok(events(answer.body()))
+    } else if is_final(status) {
         Err(Undelivered::Refused { status: status.as_u16() })
+    } else {
+        Err(Undelivered::Again { after: retry_after(answer.headers(), now_s) })
     }
+}
+
+/// Whether the app speaks of this utterance and will say the same of it tomorrow. Every other status is about the way to
+/// the app, its state or our credential, and would hit each utterance alike: one expired token must not make dead
+/// letters of them all.
+const fn is_final(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::CONFLICT
+            | StatusCode::GONE
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE
+            | StatusCode::UNPROCESSABLE_ENTITY
+    )
+}
+
+/// Whether somebody has to correct the address or the credential before the app can take anything.
+pub(super) fn is_misdirected(status: StatusCode) -> bool {
+    let may_pass =
+        matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
+    status.is_redirection() || (status.is_client_error() && !may_pass && !is_final(status))
 }
 
 /// The utterance has arrived whatever the body is: one without events that can be used has none.
@@ -108,12 +127,19 @@ mod tests {
         for status in [200, 201, 202, 204] {
             assert_eq!(answer(status, ""), Ok(Vec::new()), "{status}");
         }
-        for status in [408, 425, 429, 500, 502, 503, 504] {
-            assert_eq!(answer(status, ""), Err(Undelivered::Again { after: None }), "{status}");
-        }
-        for status in [301, 307, 400, 401, 403, 404, 409, 413, 422] {
+        for status in [400, 409, 410, 413, 415, 422] {
             assert_eq!(answer(status, ""), Err(Undelivered::Refused { status }), "{status}");
         }
+        for status in [301, 304, 307, 308, 401, 402, 403, 404, 405, 407, 408, 421, 425, 429, 500, 502, 503, 504, 799] {
+            assert_eq!(answer(status, ""), Err(Undelivered::Again { after: None }), "{status}");
+        }
+    }
+
+    #[test]
+    fn an_address_or_a_credential_to_be_corrected_is_told_apart_from_an_app_that_is_busy_or_refuses() {
+        let misdirected = |status: &u16| is_misdirected(StatusCode::from_u16(*status).unwrap());
+        assert!([301, 308, 401, 403, 404, 405, 407].iter().all(misdirected));
+        assert!(![200, 400, 408, 410, 422, 425, 429, 500, 503].iter().any(misdirected));
     }
 
     #[test]

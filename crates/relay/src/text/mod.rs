@@ -41,13 +41,14 @@ pub struct TextRelay {
 /// An utterance that has not arrived, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Undelivered {
-    /// The app is away, slow, busy or broken: it may take the same utterance later.
+    /// The app is away, slow, busy or broken, or it is not reached as it should be (401, 403, 404, a redirect): it may
+    /// take the same utterance later.
     #[error("the assist app did not take it")]
     Again {
         /// How long the app asks to be left alone, at most [`RETRY_AFTER_MAX`].
         after: Option<Duration>,
     },
-    /// The app does not want it and never will, or the address is not the app's.
+    /// The app does not want this one and never will: 400, 409, 410, 413, 415 or 422.
     #[error("the assist app refused it with status {status}")]
     Refused {
         /// Its answer.
@@ -87,7 +88,13 @@ impl TextRelay {
         let limits =
             Limits { deadline: self.target.deadline.min(deadline), answer_bytes_max: self.target.answer_bytes_max };
         match self.client.send(self.request(note), limits).await {
-            Ok(answer) => answer::read(&answer, now_s()),
+            Ok(answer) => {
+                if answer::is_misdirected(answer.status()) {
+                    let (contact, request, status) = (note.contact, &note.request_id, answer.status().as_u16());
+                    tracing::warn!(%contact, request, status, "the assist app's address or credential has to be corrected");
+                }
+                answer::read(&answer, now_s())
+            }
             Err(failure) => {
                 tracing::debug!(contact = %note.contact, request = note.request_id, why = why(failure), "not delivered");
                 Err(Undelivered::Again { after: None })

@@ -127,14 +127,14 @@ async fn events_in_the_answer_come_back() {
 }
 
 #[tokio::test]
-async fn a_busy_app_is_left_alone_for_as_long_as_it_says_and_a_refusal_is_final() {
+async fn a_busy_app_is_left_alone_as_long_as_it_says_a_refusal_is_final_and_a_detour_is_not() {
     let busy = Response::builder().status(429).header("retry-after", "7").body(Full::default()).unwrap();
     let app = App::answering(vec![busy, status(422), status(308)]).await;
     let relay = app.relay();
     let after = Some(Duration::from_secs(7));
     assert_eq!(relay.deliver(&note(), PATIENCE).await, Err(Undelivered::Again { after }));
     assert_eq!(relay.deliver(&note(), PATIENCE).await, Err(Undelivered::Refused { status: 422 }));
-    assert_eq!(relay.deliver(&note(), PATIENCE).await, Err(Undelivered::Refused { status: 308 }));
+    assert_eq!(relay.deliver(&note(), PATIENCE).await, Err(Undelivered::Again { after: None }));
 }
 
 #[tokio::test]

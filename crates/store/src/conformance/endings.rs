@@ -1,10 +1,11 @@
 //! A contact ends, and one task finishes it.
 
+use earpiece_core::contact::StreamId;
 use earpiece_core::protocol::perspective::Perspective;
 use tokio::task::JoinSet;
 
 use super::{LEASE_MS, QUIET_MS, RETAIN_MS, STALE_MS, Scene, clock_ms, eventually, ms};
-use crate::{ContactState, EndReason, Finisher, Store};
+use crate::{Claim, ContactState, EndReason, Finisher, Store};
 
 /// Tasks that bid for one contact.
 const TASKS: usize = 20;
@@ -20,6 +21,7 @@ pub async fn all(store: &Store) {
     of_tasks_that_bid_for_a_contact_exactly_one_gets_it(store).await;
     a_contact_that_is_not_over_is_not_given_away(store).await;
     a_contact_that_is_due_too_early_is_put_off(store).await;
+    a_stream_is_lost_when_it_said_so_itself_and_not_when_the_finisher_thinks_so(store).await;
     a_lease_that_ran_out_is_taken_over(store).await;
     a_handshake_during_the_bid_leaves_the_contact_live(store).await;
     a_finished_contact_leaves_the_index_and_expires(store).await;
@@ -127,6 +129,32 @@ pub async fn a_contact_that_is_due_too_early_is_put_off(store: &Store) {
     assert_eq!(scene.due_after_ms().await, Some(ms(QUIET_MS)));
     assert!(eventually(async || !scene.is_due(ms(STALE_MS)).await).await);
     assert!(scene.begin_ending("task", ms(QUIET_MS)).await.is_some());
+}
+
+/// API Gateway's streams are noted less often than the shim's, and either side finishes the contacts of both.
+pub async fn a_stream_is_lost_when_it_said_so_itself_and_not_when_the_finisher_thinks_so(store: &Store) {
+    let patient_ms = 2 * QUIET_MS;
+    let scene = Scene::new(store);
+    let stream = StreamId::new();
+    let claim = Claim { stale_after_ms: patient_ms, ..scene.claiming(&Perspective::Tx, stream, 0) };
+    store.claim(&claim).await.unwrap();
+    assert_eq!(scene.record().await.streams["TX"].stale_after_ms, Some(patient_ms));
+    // Another perspective of another kind brings the contact before the finisher early.
+    let hasty = scene.opened(&Perspective::Rx).await;
+    scene.end(&Perspective::Rx, hasty, 1000).await.unwrap();
+    assert!(scene.request_end(1500).await);
+    assert!(eventually(async || scene.is_due(ms(STALE_MS)).await).await);
+    assert_eq!(scene.begin_ending("task", ms(STALE_MS)).await, None, "in mid-call");
+    assert_eq!(scene.due_after_ms().await, Some(ms(patient_ms)), "it is put off by the stream's measure");
+    assert_eq!(scene.begin_ending("task", ms(patient_ms) - 1).await, None);
+
+    // The next sign of life says anew for how long it holds.
+    scene.checkpoint(&Perspective::Tx, stream, 8000, 60_000).await.unwrap();
+    assert_eq!(scene.record().await.streams["TX"].stale_after_ms, Some(STALE_MS));
+    let dead_ms = 60_000 + ms(STALE_MS);
+    assert_eq!(scene.begin_ending("task", dead_ms - 1).await, None);
+    let ending = scene.begin_ending("task", dead_ms).await.unwrap();
+    assert_eq!((ending.end_reason, ending.streams["TX"].open), (Some(EndReason::Event), false));
 }
 
 /// The new finisher has it; the old one is told so.

@@ -3,6 +3,7 @@
 use tokio::task::JoinSet;
 
 use super::{Scene, clock_ms};
+use crate::keys::CurrentKey;
 use crate::{Store, StoredKey};
 
 /// Rotators at once.
@@ -41,7 +42,7 @@ async fn rotate(store: &Store, replaces: Option<&str>, now_s: i64) -> Vec<String
 }
 
 async fn current_kid(store: &Store, now_s: i64) -> Option<String> {
-    store.signing_key(now_s).await.unwrap().map(|key| key.kid)
+    store.signing_key(now_s).await.unwrap().map(|current| current.key.kid)
 }
 
 /// Whatever runs before left behind has expired by then.
@@ -57,7 +58,8 @@ pub async fn of_first_keys_at_once_exactly_one_signs(store: &Store) {
     let won = rotate(store, None, now_s).await;
     let [kid] = &won[..] else { panic!("{won:?}") };
     let (private, public) = pair(kid, now_s);
-    assert_eq!(store.signing_key(now_s).await.unwrap(), Some(private));
+    let expires_at_s = now_s + LIFE_S;
+    assert_eq!(store.signing_key(now_s).await.unwrap(), Some(CurrentKey { key: private, expires_at_s }));
     assert_eq!(store.public_keys(now_s).await.unwrap(), [public]);
 }
 

@@ -80,19 +80,13 @@ impl Scene {
         stream: StreamId,
         after_us: i64,
     ) -> Result<Claimed, ClaimError> {
+        self.store.claim(&self.claiming(perspective, stream, after_us)).await
+    }
+
+    fn claiming<'a>(&self, perspective: &'a Perspective, stream: StreamId, after_us: i64) -> Claim<'a> {
         let opened_at_us = self.now_ms * 1000 + after_us;
-        let now_ms = opened_at_us / 1000;
-        let Self { store, contact, .. } = self;
-        let claim = Claim {
-            contact: *contact,
-            perspective,
-            stream,
-            opened_at_us,
-            task: "task",
-            now_ms,
-            stale_after_ms: STALE_MS,
-        };
-        store.claim(&claim).await
+        let (contact, now_ms) = (self.contact, opened_at_us / 1000);
+        Claim { contact, perspective, stream, opened_at_us, task: "task", now_ms, stale_after_ms: STALE_MS }
     }
 
     /// A stream that holds a perspective from the scene's beginning.

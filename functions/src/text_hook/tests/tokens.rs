@@ -9,6 +9,8 @@ use lambda_http::request::from_str;
 use serde_json::{Value, json};
 
 use crate::answer::Request;
+use crate::clock::wall_s;
+use crate::settings;
 use crate::testing::{CONTACT, HOOK, House, TOKEN, claims, guarded, post, published_key, utterance, with_header};
 
 fn bearing(token: &str) -> Request {
@@ -105,6 +107,42 @@ async fn a_token_for_one_use_is_good_once_however_often_and_wherever_it_comes() 
     assert_eq!((good, statuses.iter().filter(|(status, _)| *status == 401).count()), (1, 19));
     assert!(refusals(&house, "replayed"));
     assert_eq!(house.app.taken().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_for_one_use_is_still_good_after_a_request_that_was_refused_for_something_else() {
+    let house = House::with(guarded().with(&settings::UTTERANCES_PER_SECOND_MAX, "1")).await;
+    let key = published_key(&house.store).await;
+    let token = signed(&key, |claims| claims.one_time = Some(true));
+    let large = format!(r#"{{"a":[{}]}}"#, vec!["1e9"; 50_000].join(","));
+    let said = utterance("x").to_string();
+    let swollen = format!(r#"{},"messageData":{large}}}"#, said.strip_suffix('}').unwrap());
+    let swollen = lambda_http::http::Request::post(HOOK)
+        .header("content-type", "application/json")
+        .body(lambda_http::Body::Text(swollen))
+        .unwrap();
+    let long_key = "k".repeat(crate::text_hook::IDEMPOTENCY_KEY_BYTES_MAX + 1);
+    for (request, status) in [
+        (post(HOOK, &json!({"contactId": "x"})), 400),
+        (with_header(post(HOOK, &utterance("x")), "idempotency-key", &long_key), 400),
+        (swollen, 413),
+    ] {
+        assert_eq!(house.ask(with_header(request, "authorization", &token)).await.0, status);
+    }
+    // The business unit's share of this window and the next is used up by others.
+    let window_s = wall_s() - wall_s().rem_euclid(10);
+    for start_s in [window_s, window_s + 10] {
+        for _ in 0..10 {
+            assert!(house.store.count_request(CONTACT.bus_no, start_s, 10).await.unwrap());
+        }
+    }
+    assert_eq!(house.ask(bearing(&token)).await.0, 429);
+    assert!(!refusals(&house, "replayed") && house.app.taken().is_empty());
+
+    let patient = House::over(guarded(), house.embedded, house.store).await;
+    assert_eq!(patient.ask(bearing(&token)).await.0, 200);
+    assert_eq!(patient.ask(bearing(&token)).await.0, 401);
+    assert!(refusals(&patient, "replayed"));
 }
 
 #[tokio::test]
