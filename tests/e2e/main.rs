@@ -10,11 +10,13 @@
 //! | `store_away` | a slow store loses no call |
 //! | `assist` | the assist app hears everything, or is told what it missed |
 //! | `drain` | a task that goes away says so and loses nothing |
+//! | `doors` | races at the text hook and the WebSocket API, on two DynamoDBs |
 //! | `tools` | what `./tests/run` adds to these |
 //! | `ministack` | the same store, spoken to by a second DynamoDB |
 
 mod assist;
 mod calls;
+mod doors;
 mod drain;
 mod house;
 mod limits;

@@ -25,8 +25,8 @@ use crate::trust::{Trust, TrustError};
 /// An unused connection is kept for no longer. Below the 60 seconds after which common load balancers close theirs, so
 /// that a request is seldom written to a connection that is just being closed.
 const IDLE_MAX: Duration = Duration::from_secs(30);
-/// Unused connections per host.
-const IDLE_PER_HOST_MAX: usize = 32;
+/// Unused connections per host: as many as the store has requests in flight, so that a burst opens each only once.
+const IDLE_PER_HOST_MAX: usize = 64;
 /// One host may have several addresses: this is shared between them, so that one that is dead does not use up the
 /// whole deadline.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -75,6 +75,15 @@ impl Client {
     ///
     /// When TLS cannot be set up.
     pub fn new(trust: &Trust) -> Result<Self, TrustError> {
+        Self::connecting_within(trust, CONNECT_MAX)
+    }
+
+    /// As [`Client::new`], with a limit of its own for the look-up of a name and the connections to its addresses.
+    ///
+    /// # Errors
+    ///
+    /// When TLS cannot be set up.
+    pub fn connecting_within(trust: &Trust, connect_max: Duration) -> Result<Self, TrustError> {
         let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|_| TrustError::Tls)?
@@ -83,7 +92,7 @@ impl Client {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_MAX));
+        tcp.set_connect_timeout(Some(connect_max));
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
         let inner = legacy::Client::builder(TokioExecutor::new())

@@ -1,75 +1,69 @@
-//! The SDK's client: whom it trusts, and how long it waits.
-//!
-//! Amazon's roots are compiled in. Left to itself the SDK reads every certificate of the machine at the first request,
-//! which is most of a function's cold start.
+//! The SDK's client: whom it trusts, how long it waits, and what it asks the environment for.
 
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
 use aws_sdk_apigatewaymanagement::Client;
-use aws_sdk_apigatewaymanagement::config::{Builder, Credentials, Region, SharedHttpClient};
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use tokio_rustls::rustls::RootCertStore;
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
+use aws_sdk_apigatewaymanagement::config::retry::RetryConfig;
+use aws_sdk_apigatewaymanagement::config::timeout::TimeoutConfig;
+use aws_sdk_apigatewaymanagement::config::{BehaviorVersion, Builder, Credentials, Region, SharedHttpClient};
+use earpiece_core::config::Env;
+use earpiece_https::aws::{Environment, carried_by};
+use earpiece_https::{Client as Https, Trust, TrustError};
 
-/// How long one TCP and TLS connection may take to stand.
+/// How long one TCP connection may take to stand.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long one attempt of a request may take.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Every root from which Amazon's own services, and certificates of AWS Certificate Manager, descend.
-const AMAZON_ROOTS_PEM: &[u8] = include_bytes!("amazon.pem");
 /// The region that local endpoints are told; they do not care.
 const LOCAL_REGION: &str = "us-east-1";
 
-/// A PEM text that holds no certificate, or one that cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the certificates to trust are not usable PEM")]
-pub struct NotTrusted;
-
-pub(crate) fn amazon() -> TrustStore {
-    TrustStore::empty().with_pem_certificate(AMAZON_ROOTS_PEM)
-}
-
-pub(crate) fn amazon_and(pem: &[u8]) -> Result<TrustStore, NotTrusted> {
-    judge(pem)?;
-    Ok(amazon().with_pem_certificate(pem))
-}
-
-/// The SDK would find a fault only with the first request, and panic.
-fn judge(pem: &[u8]) -> Result<(), NotTrusted> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        roots.add(certificate.map_err(|_| NotTrusted)?).map_err(|_| NotTrusted)?;
+/// A client with region and credentials from the environment. One that has none, or cannot trust whom it was told to,
+/// says so once, here, and fails every request.
+pub(crate) async fn remote(env: &impl Env, endpoint: &str, trust: Result<Trust, TrustError>) -> Client {
+    if let Err(fault) = &trust {
+        tracing::error!(%fault, "frames cannot be pushed");
     }
-    if roots.is_empty() { Err(NotTrusted) } else { Ok(()) }
+    let http = https(trust);
+    let config = match Environment::read(env) {
+        Some(found) => {
+            let token = found.session_token.map(|token| token.reveal().to_owned());
+            let keys =
+                Credentials::new(found.access_key_id, found.secret_access_key.reveal(), token, None, "environment");
+            let region = region_of(endpoint).or(found.region).map(Region::new);
+            Builder::new().behavior_version(behavior()).http_client(http).region(region).credentials_provider(keys)
+        }
+        None => elsewhere(http, endpoint).await,
+    };
+    Client::from_conf(limited(config).endpoint_url(endpoint).build())
 }
 
-pub(crate) async fn remote(endpoint: &str, trust: TrustStore) -> Client {
-    // The look-up of credentials goes through the same client, and so needs no second trust store.
-    let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https(trust));
+/// Region and credentials from wherever the SDK finds them. The look-up goes through the same client.
+#[cfg(feature = "chain")]
+async fn elsewhere(http: SharedHttpClient, endpoint: &str) -> Builder {
+    let loader = aws_config::defaults(behavior()).http_client(http);
     let loader = match region_of(endpoint) {
         Some(region) => loader.region(Region::new(region)),
         None => loader,
     };
-    let environment = loader.load().await;
-    Client::from_conf(limited(Builder::from(&environment)).endpoint_url(endpoint).build())
+    Builder::from(&loader.load().await)
 }
 
-fn https(trust: TrustStore) -> SharedHttpClient {
-    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
-    match TlsContext::builder().with_trust_store(trust).build() {
-        Ok(context) => http.tls_context(context).build_https(),
-        // Cannot happen; if it did, the machine's certificates would be asked, which only costs time.
-        Err(error) => {
-            tracing::warn!(%error, "the trust store was not taken");
-            http.build_https()
-        }
-    }
+#[cfg(not(feature = "chain"))]
+fn elsewhere(http: SharedHttpClient, endpoint: &str) -> std::future::Ready<Builder> {
+    let needed = Environment::NEEDED;
+    tracing::error!(needed, "frames cannot be pushed: there are no credentials in the environment");
+    let region = region_of(endpoint).map(Region::new);
+    std::future::ready(Builder::new().behavior_version(behavior()).http_client(http).region(region))
+}
+
+/// The SDK's behaviour is chosen, and does not change when it is updated.
+fn behavior() -> BehaviorVersion {
+    BehaviorVersion::v2026_01_12()
+}
+
+fn https(trust: Result<Trust, TrustError>) -> SharedHttpClient {
+    carried_by(trust.and_then(|trust| Https::connecting_within(&trust, CONNECT_TIMEOUT)))
 }
 
 /// The region in the name of API Gateway's own endpoints. Requests are signed for the API's region, wherever we are; and
@@ -83,8 +77,8 @@ fn region_of(endpoint: &str) -> Option<String> {
 
 pub(crate) fn local(endpoint: &str) -> Client {
     let config = Builder::default()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .behavior_version(behavior())
+        .http_client(https(Ok(Trust::public())))
         .region(Region::from_static(LOCAL_REGION))
         .credentials_provider(Credentials::new("local", "local", None, None, "local endpoint"))
         .endpoint_url(endpoint);
@@ -114,26 +108,12 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn amazons_roots_are_whole() {
-        assert_eq!(judge(AMAZON_ROOTS_PEM), Ok(()));
-        assert_eq!(CertificateDer::pem_slice_iter(AMAZON_ROOTS_PEM).count(), 5);
-    }
-
-    #[test]
-    fn what_is_no_certificate_is_not_trusted() {
-        let damaged = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        for pem in [&b""[..], b"# nothing", damaged, b"-----BEGIN CERTIFICATE-----\n???"] {
-            assert_eq!(judge(pem), Err(NotTrusted), "{}", String::from_utf8_lossy(pem));
-        }
-    }
-
     #[tokio::test]
-    async fn the_trust_store_is_taken_by_the_sdk_and_a_stranger_is_not_believed() {
+    async fn a_stranger_is_not_believed() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config = Builder::default()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .http_client(https(amazon_and(AMAZON_ROOTS_PEM).unwrap()))
+            .behavior_version(behavior())
+            .http_client(https(Ok(Trust::public())))
             .region(Region::from_static(LOCAL_REGION))
             .credentials_provider(Credentials::new("x", "x", None, None, "test"))
             .endpoint_url(format!("https://{}", listener.local_addr().unwrap()));

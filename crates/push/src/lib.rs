@@ -17,9 +17,11 @@ use std::time::Duration;
 
 use aws_sdk_apigatewaymanagement::Client;
 use aws_sdk_apigatewaymanagement::primitives::Blob;
+use earpiece_core::config::ProcessEnv;
+use earpiece_https::Trust;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-pub use client::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, NotTrusted};
+pub use client::{ATTEMPT_TIMEOUT, CONNECT_TIMEOUT};
 pub use error::PushError;
 
 /// The longest message that API Gateway carries, in bytes.
@@ -42,29 +44,16 @@ pub struct Push {
 
 impl Push {
     /// A push to the API behind `endpoint`: `https://{api}.execute-api.{region}.amazonaws.com/{stage}`, or a domain of
-    /// your own whose certificate is Amazon's. Credentials come from the environment, the region from the endpoint or
-    /// else from there, too; on a loopback address it is [`Push::connect_local`].
+    /// your own. Credentials come from the environment (its variables, or with the feature `chain` also a profile or the
+    /// container's role), the region from the endpoint or else from there, too; on a loopback address it is
+    /// [`Push::connect_local`]. The certificates of `EARPIECE_CA_FILE` (PEM) are trusted beside the public ones.
     ///
     /// Nothing is sent yet: a wrong endpoint or a missing credential shows with the first frame.
     pub async fn connect(endpoint: &str) -> Self {
         if client::is_loopback(endpoint) {
             return Self::connect_local(endpoint);
         }
-        Self::new(client::remote(endpoint, client::amazon()).await)
-    }
-
-    /// As [`Push::connect`], for an endpoint whose certificate Amazon did not issue: its issuers, in PEM, are trusted,
-    /// too.
-    ///
-    /// # Errors
-    ///
-    /// When there is no certificate in the PEM, or one that cannot be used.
-    pub async fn connect_trusting(endpoint: &str, pem: &[u8]) -> Result<Self, NotTrusted> {
-        let trust = client::amazon_and(pem)?;
-        if client::is_loopback(endpoint) {
-            return Ok(Self::connect_local(endpoint));
-        }
-        Ok(Self::new(client::remote(endpoint, trust).await))
+        Self::new(client::remote(&ProcessEnv, endpoint, Trust::read(&ProcessEnv)).await)
     }
 
     /// A push to a local stand-in such as `earpiece gateway`, which needs no real credentials.

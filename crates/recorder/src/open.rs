@@ -50,11 +50,28 @@ fn folder(folder: &Path) -> Result<Opened, OpenError> {
 pub(crate) mod s3 {
     //! `s3://bucket/prefix`.
 
+    use std::fmt;
+    use std::time::Duration;
+
+    use earpiece_core::config::ProcessEnv;
+    use earpiece_https::client::{Client, Failure, Limits};
+    use earpiece_https::{Trust, TrustError};
+    use futures_util::future::BoxFuture;
+    use http_body_util::BodyExt as _;
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+    use object_store::client::{
+        HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+    };
     use object_store::prefix::PrefixStore;
-    use object_store::{BackoffConfig, RetryConfig, path};
+    use object_store::{BackoffConfig, ClientOptions, RetryConfig, path};
 
     use super::{Arc, Cadence, ObjectStore, OpenError, Opened};
+
+    /// How long one request may take, up to the last byte of its answer. An upload goes in parts of 5 MiB.
+    const EXCHANGE_MAX: Duration = Duration::from_secs(30);
+    /// No answer is larger. Every answer is held whole, here or by whoever asked; what would exceed this is no part of a
+    /// recording of ours, which is read in ranges.
+    const ANSWER_BYTES_MAX: usize = 512 * 1024 * 1024;
 
     /// `bucket` is what follows `s3://`.
     pub(crate) fn open(bucket: &str, environment: AmazonS3Builder) -> Result<Opened, OpenError> {
@@ -70,6 +87,7 @@ pub(crate) mod s3 {
         let store = environment
             .with_bucket_name(bucket)
             .with_allow_http(is_http)
+            .with_http_connector(Carrier)
             // An object is written by one task, and under one name only ever with one content.
             .with_conditional_put(S3ConditionalPut::Disabled)
             // Segments have retries of their own, and a finish is tried again as a whole: these are for hiccups.
@@ -81,6 +99,55 @@ pub(crate) mod s3 {
             .build()?;
         let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(store, prefix));
         Ok(Opened { segments: Arc::clone(&store), results: store, cadence: Cadence::S3 })
+    }
+
+    /// The store's requests go through our own HTTPS client, as everybody's do: one TLS, one set of roots.
+    #[derive(Debug)]
+    struct Carrier;
+
+    impl HttpConnector for Carrier {
+        fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+            let refused = |fault: TrustError| object_store::Error::Generic { store: "S3", source: fault.into() };
+            let trust = Trust::read(&ProcessEnv).map_err(refused)?;
+            Ok(HttpClient::new(Carried { client: Client::new(&trust).map_err(refused)? }))
+        }
+    }
+
+    struct Carried {
+        client: Client,
+    }
+
+    impl fmt::Debug for Carried {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Carried")
+        }
+    }
+
+    impl HttpService for Carried {
+        fn call<'a, 'b>(&'a self, request: HttpRequest) -> BoxFuture<'b, Result<HttpResponse, HttpError>>
+        where
+            'a: 'b,
+            Self: 'b,
+        {
+            Box::pin(async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await?.to_bytes();
+                let limits = Limits { deadline: EXCHANGE_MAX, answer_bytes_max: ANSWER_BYTES_MAX };
+                let answer = self.client.send(http::Request::from_parts(head, body), limits).await;
+                Ok(answer.map_err(error_of)?.map(Into::into))
+            })
+        }
+    }
+
+    /// What the store's retries make of it: what may have arrived is sent again only where that does no harm.
+    fn error_of(failure: Failure) -> HttpError {
+        let kind = match failure {
+            Failure::Unreachable => HttpErrorKind::Connect,
+            Failure::TimedOut => HttpErrorKind::Timeout,
+            Failure::Broken => HttpErrorKind::Interrupted,
+            Failure::TooLarge => HttpErrorKind::Decode,
+        };
+        HttpError::new(kind, failure)
     }
 }
 

@@ -1,69 +1,90 @@
 //! The SDK behind the store: what it believes, and what it asks the environment for.
 //!
-//! A function starts often and is waited for. What the SDK does by default costs it most of that time: it scans the
-//! system's folder of certificates and reads profile files that are not there. So the roots that AWS's own endpoints
-//! stand on are part of the program, and where region and credentials stand in the environment nothing else is asked.
+//! A function starts often and is waited for. So the roots that AWS's own endpoints stand on are part of the program,
+//! and where region and credentials stand in the environment nothing else is asked. Only the feature `chain` looks
+//! further, as the SDK does by default: profiles, a container's role, a machine's.
 
-use std::path::PathBuf;
-
-use aws_config::environment::EnvironmentVariableCredentialsProvider;
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_dynamodb::config::SharedHttpClient;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use aws_smithy_http_client::{Builder, ConnectorBuilder};
+use aws_sdk_dynamodb::Config;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Builder, Credentials, Region, SharedHttpClient};
 use earpiece_core::config::Env;
-use tokio_rustls::rustls::RootCertStore;
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
+use earpiece_https::aws::{Environment, carried_by};
+use earpiece_https::client::Client;
+use earpiece_https::{Trust, trust};
 
 use crate::client::{ATTEMPT_TIMEOUT, ATTEMPTS_MAX, BACKOFF_INITIAL, BACKOFF_MAX, CONNECT_TIMEOUT, OPERATION_TIMEOUT};
 use crate::error::StoreError;
 
-/// The SDK's behaviour is chosen, and does not change when it is updated.
-pub(crate) fn behavior() -> BehaviorVersion {
-    BehaviorVersion::v2026_01_12()
-}
+/// The region that local endpoints are told; they do not care.
+const LOCAL_REGION: &str = "us-east-1";
 
-/// The variable with a PEM file of certificates to trust beside those of AWS.
-const CA_FILE: &str = "EARPIECE_CA_FILE";
-
-/// The five roots that AWS says its endpoints stand on: <https://www.amazontrust.com/repository/>.
-const AMAZON_ROOTS: &[u8] = include_bytes!("amazon.pem");
-
-/// What the regions begin with whose endpoints have other certificates: China, the sovereign and the isolated clouds.
-const REGIONS_APART: [&str; 4] = ["cn-", "eusc-", "us-iso", "eu-iso"];
+/// The variables with an endpoint other than the region's own, the stronger one first.
+const ENDPOINTS: [&str; 2] = ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"];
 
 /// Asks the environment for everything that a client needs. What cannot be had without a request (the credentials of
 /// a container) is fetched with the first one.
-pub(crate) async fn load(env: &impl Env, endpoint: Option<&str>) -> Result<SdkConfig, StoreError> {
-    let mut loader = aws_config::defaults(behavior())
-        .http_client(http_client(trusted(env, endpoint)?)?)
-        .timeout_config(timeouts())
-        .retry_config(retries());
+pub(crate) async fn load(env: &impl Env, endpoint: Option<&str>) -> Result<Config, StoreError> {
+    let refused = |fault: trust::TrustError| StoreError::Refused {
+        code: trust::CA_FILE.name.to_owned(),
+        message: fault.to_string(),
+    };
+    let http = http_client(&Trust::read(env).map_err(refused)?);
+    match Environment::read(env) {
+        Some(Environment { region: Some(region), access_key_id, secret_access_key, session_token }) => {
+            let token = session_token.map(|token| token.reveal().to_owned());
+            let keys = Credentials::new(access_key_id, secret_access_key.reveal(), token, None, "environment");
+            let is_on = |name| env.get(name).is_some_and(|value| value.trim().eq_ignore_ascii_case("true"));
+            let mut config = patient(http)
+                .region(Region::new(region))
+                .credentials_provider(keys)
+                .use_fips(is_on("AWS_USE_FIPS_ENDPOINT"))
+                .use_dual_stack(is_on("AWS_USE_DUALSTACK_ENDPOINT"));
+            let configured = ENDPOINTS.iter().find_map(|name| env.get(name));
+            config.set_endpoint_url(endpoint.map(str::to_owned).or(configured));
+            Ok(config.build())
+        }
+        _ => elsewhere(http, endpoint).await,
+    }
+}
+
+/// Region and credentials from wherever the SDK finds them.
+#[cfg(feature = "chain")]
+async fn elsewhere(http: SharedHttpClient, endpoint: Option<&str>) -> Result<Config, StoreError> {
+    let mut loader = aws_config::defaults(behavior()).http_client(http.clone());
     if let Some(endpoint) = endpoint {
         loader = loader.endpoint_url(endpoint);
     }
-    if let Some(region) = region_beside_credentials(env) {
-        loader = loader
-            .region(Region::new(region))
-            .credentials_provider(EnvironmentVariableCredentialsProvider::new())
-            .profile_files(no_profiles());
-    }
-    Ok(loader.load().await)
+    let found = Builder::from(&loader.load().await);
+    Ok(found.timeout_config(timeouts()).retry_config(retries()).build())
 }
 
-#[expect(deprecated, reason = "the new names live in a crate that is none of our dependencies")]
-fn no_profiles() -> aws_config::profile::profile_file::ProfileFiles {
-    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
-    // Without any the SDK panics.
-    ProfileFiles::builder().with_contents(ProfileFileKind::Config, "").build()
+#[cfg(not(feature = "chain"))]
+fn elsewhere(_: SharedHttpClient, _: Option<&str>) -> std::future::Ready<Result<Config, StoreError>> {
+    let message =
+        format!("{} have to be set, and AWS_PROFILE does not count: see the feature `chain`", Environment::NEEDED);
+    std::future::ready(Err(StoreError::Refused { code: String::from("NoCredentials"), message }))
 }
 
-pub(crate) fn timeouts() -> TimeoutConfig {
+/// A DynamoDB on this machine.
+pub(crate) fn local(endpoint: &str) -> Config {
+    patient(http_client(&Trust::public()))
+        .endpoint_url(endpoint)
+        .region(Region::from_static(LOCAL_REGION))
+        .credentials_provider(Credentials::new("local", "local", None, None, "local endpoint"))
+        .build()
+}
+
+fn patient(http: SharedHttpClient) -> Builder {
+    Config::builder().behavior_version(behavior()).http_client(http).timeout_config(timeouts()).retry_config(retries())
+}
+
+/// The SDK's behaviour is chosen, and does not change when it is updated.
+fn behavior() -> BehaviorVersion {
+    BehaviorVersion::v2026_01_12()
+}
+
+fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
@@ -71,83 +92,23 @@ pub(crate) fn timeouts() -> TimeoutConfig {
         .build()
 }
 
-pub(crate) fn retries() -> RetryConfig {
+fn retries() -> RetryConfig {
     RetryConfig::standard()
         .with_max_attempts(ATTEMPTS_MAX)
         .with_initial_backoff(BACKOFF_INITIAL)
         .with_max_backoff(BACKOFF_MAX)
 }
 
-/// The SDK's own client, but for its trust. Its connector, and with it TLS, is made by the first request.
-fn http_client(trust: TrustStore) -> Result<SharedHttpClient, StoreError> {
-    let context = TlsContext::builder()
-        .with_trust_store(trust)
-        .build()
-        .map_err(|error| StoreError::Refused { code: String::from("TlsContext"), message: error.to_string() })?;
-    Ok(Builder::new().build_with_connector_fn(move |settings, components| {
-        let mut connector =
-            ConnectorBuilder::default().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context.clone());
-        connector.set_connector_settings(settings.cloned());
-        if let Some(components) = components {
-            connector.set_sleep_impl(components.sleep_impl());
-        }
-        connector.set_proxy_config(Some(ProxyConfig::from_env()));
-        connector.build()
-    }))
-}
-
-/// The region, where the environment has credentials, too, and names no profile that could say otherwise.
-fn region_beside_credentials(env: &impl Env) -> Option<String> {
-    let has = |name| env.get(name).is_some();
-    let has_credentials = has("AWS_ACCESS_KEY_ID") && has("AWS_SECRET_ACCESS_KEY");
-    if has_credentials && !has("AWS_PROFILE") { region(env) } else { None }
-}
-
-fn region(env: &impl Env) -> Option<String> {
-    env.get("AWS_REGION").or_else(|| env.get("AWS_DEFAULT_REGION")).map(|region| region.trim().to_owned())
-}
-
-/// Amazon's roots, the operator's, and the system's where neither is sure to be enough.
-fn trusted(env: &impl Env, endpoint: Option<&str>) -> Result<TrustStore, StoreError> {
-    let trust =
-        TrustStore::empty().with_native_roots(needs_system_roots(env, endpoint)).with_pem_certificate(AMAZON_ROOTS);
-    let Some(path) = env.get(CA_FILE) else { return Ok(trust) };
-    let pem = std::fs::read(PathBuf::from(path.trim()))
-        .map_err(|error| StoreError::Refused { code: CA_FILE.to_owned(), message: error.to_string() })?;
-    if !are_certificates(&pem) {
-        let message = String::from("no certificate, or one that cannot be used");
-        return Err(StoreError::Refused { code: CA_FILE.to_owned(), message });
-    }
-    Ok(trust.with_pem_certificate(pem))
-}
-
-/// Whether an endpoint may be asked that Amazon did not certify.
-fn needs_system_roots(env: &impl Env, endpoint: Option<&str>) -> bool {
-    let configured = [endpoint.map(str::to_owned), env.get("AWS_ENDPOINT_URL_DYNAMODB"), env.get("AWS_ENDPOINT_URL")];
-    let is_foreign = |endpoint: &String| endpoint.starts_with("https://") && !is_amazon(endpoint);
-    let is_ordinary = |region: &String| !REGIONS_APART.iter().any(|apart| region.starts_with(apart));
-    // Without a region in the environment a profile names it, and perhaps an endpoint, too.
-    configured.iter().flatten().any(is_foreign) || !region(env).as_ref().is_some_and(is_ordinary)
-}
-
-fn is_amazon(endpoint: &str) -> bool {
-    let authority = endpoint.trim_start_matches("https://").split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.split(':').next().unwrap_or_default();
-    host.ends_with(".amazonaws.com")
-}
-
-/// The SDK panics on certificates that it cannot use, so they are tried before.
-fn are_certificates(pem: &[u8]) -> bool {
-    let mut roots = RootCertStore::empty();
-    let is_usable = |certificate: Result<CertificateDer<'static>, _>| {
-        certificate.is_ok_and(|certificate| roots.add(certificate).is_ok())
-    };
-    CertificateDer::pem_slice_iter(pem).all(is_usable) && !roots.is_empty()
+fn http_client(trust: &Trust) -> SharedHttpClient {
+    carried_by(Client::connecting_within(trust, CONNECT_TIMEOUT))
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -165,66 +126,84 @@ mod tests {
         MapEnv(Variables::from(variables))
     }
 
-    #[test]
-    fn the_roots_of_amazon_are_five_and_can_be_used() {
-        assert!(are_certificates(AMAZON_ROOTS));
-        assert_eq!(CertificateDer::pem_slice_iter(AMAZON_ROOTS).count(), 5);
+    fn function() -> MapEnv {
+        env([("AWS_REGION", "eu-west-1"), ("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "key")])
     }
 
-    #[test]
-    fn a_function_of_an_ordinary_region_scans_no_folder() {
-        let function = env([("AWS_REGION", "eu-central-1")]);
-        assert!(!needs_system_roots(&function, None));
-        assert!(!needs_system_roots(&function, Some("http://10.0.0.1:4566")));
-        assert!(!needs_system_roots(&function, Some("https://vpce-1.dynamodb.eu-central-1.vpce.amazonaws.com")));
+    /// A DynamoDB that has no tables, and the heads of what it is asked.
+    async fn listening() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let (heads, asked) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+                    assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+                }
+                let answer = "HTTP/1.1 200 OK\r\ncontent-length: 17\r\nconnection: close\r\n\r\n{\"TableNames\":[]}";
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                heads.send(String::from_utf8_lossy(&request).into_owned()).unwrap();
+            }
+        });
+        (endpoint, asked)
     }
 
-    #[test]
-    fn an_endpoint_that_amazon_did_not_certify_may_stand_on_the_systems_roots() {
-        let region = ("AWS_REGION", "eu-central-1");
-        assert!(needs_system_roots(&env([region]), Some("https://dynamodb.example.com/x.amazonaws.com")));
-        assert!(needs_system_roots(&env([region, ("AWS_ENDPOINT_URL", "https://example.com:4566")]), None));
-        for apart in ["cn-north-1", "eusc-de-east-1", "us-iso-east-1", "us-isob-east-1", "eu-isoe-west-1"] {
-            assert!(needs_system_roots(&env([("AWS_DEFAULT_REGION", apart)]), None), "{apart}");
-        }
-        assert!(needs_system_roots(&env([]), None), "a profile has the last word");
-    }
-
-    #[test]
-    fn profiles_are_not_asked_where_the_environment_says_all() {
-        let key = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "key"), ("AWS_REGION", "eu-west-1")];
-        assert_eq!(region_beside_credentials(&env(key)).as_deref(), Some("eu-west-1"));
-        for lacking in 0..key.len() {
-            let mut some = env(key);
-            some.0.remove(key[lacking].0);
-            assert_eq!(region_beside_credentials(&some), None);
-        }
-        let mut with_profile = env(key);
-        with_profile.0.insert("AWS_PROFILE", "other");
-        assert_eq!(region_beside_credentials(&with_profile), None);
-    }
-
-    #[test]
-    fn a_file_to_trust_that_is_none_is_an_error_and_no_panic() {
-        let folder = tempfile::tempdir().unwrap();
-        let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".as_slice();
-        for (name, pem) in [("empty", b"".as_slice()), ("text", b"no PEM".as_slice()), ("broken", broken)] {
-            let path = folder.path().join(name);
-            std::fs::write(&path, pem).unwrap();
-            let env = env([(CA_FILE, Box::leak(path.to_str().unwrap().to_owned().into_boxed_str()))]);
-            assert!(matches!(trusted(&env, None), Err(StoreError::Refused { code, .. }) if code == CA_FILE), "{name}");
-        }
-        let missing = env([(CA_FILE, "/nonexistent/roots.pem")]);
-        assert!(matches!(trusted(&missing, None), Err(StoreError::Refused { .. })));
+    async fn asked_with(env: &MapEnv, endpoint: Option<&str>) {
+        let client = aws_sdk_dynamodb::Client::from_conf(load(env, endpoint).await.unwrap());
+        client.list_tables().send().await.unwrap();
     }
 
     #[tokio::test]
-    async fn everything_in_the_environment_makes_a_client_of_its_region_and_endpoint() {
-        let function =
-            env([("AWS_REGION", "eu-west-1"), ("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "key")]);
-        let config = load(&function, Some("http://10.0.0.1:4566")).await.unwrap();
-        assert_eq!(config.region(), Some(&Region::from_static("eu-west-1")));
-        assert_eq!(config.endpoint_url(), Some("http://10.0.0.1:4566"));
-        assert!(config.credentials_provider().is_some());
+    async fn what_a_function_finds_in_its_environment_signs_its_requests() {
+        let (endpoint, mut heads) = listening().await;
+        let mut variables = function();
+        variables.0.insert("AWS_SESSION_TOKEN", "of-the-role");
+        asked_with(&variables, Some(&endpoint)).await;
+        let head = heads.recv().await.unwrap();
+        assert!(head.contains("Credential=id/") && head.contains("/eu-west-1/dynamodb/"), "{head}");
+        assert!(head.contains("x-amz-security-token: of-the-role"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn the_stronger_word_about_the_endpoint_wins() {
+        let (endpoint, mut heads) = listening().await;
+        let endpoint: &'static str = Box::leak(endpoint.into_boxed_str());
+        let nowhere = "http://127.0.0.1:1";
+        let mut variables = function();
+        variables.0.insert("AWS_ENDPOINT_URL", endpoint);
+        asked_with(&variables, None).await;
+        variables.0.insert("AWS_ENDPOINT_URL", nowhere);
+        variables.0.insert("AWS_ENDPOINT_URL_DYNAMODB", endpoint);
+        asked_with(&variables, None).await;
+        variables.0.insert("AWS_ENDPOINT_URL_DYNAMODB", nowhere);
+        asked_with(&variables, Some(endpoint)).await;
+        for _ in 0..3 {
+            assert!(heads.recv().await.is_some());
+        }
+    }
+
+    #[cfg(not(feature = "chain"))]
+    #[tokio::test]
+    async fn without_the_chain_nothing_else_than_the_environment_is_asked() {
+        for lacking in ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+            let mut variables = function();
+            variables.0.remove(lacking);
+            let refused = load(&variables, None).await.unwrap_err();
+            assert!(matches!(&refused, StoreError::Refused { message, .. } if message.contains(lacking)), "{refused}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_to_trust_that_is_none_is_an_error_and_no_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("roots.pem");
+        std::fs::write(&path, "no PEM").unwrap();
+        for unusable in [path.to_str().unwrap(), "/nonexistent/roots.pem"] {
+            let mut variables = function();
+            variables.0.insert(trust::CA_FILE.name, Box::leak(unusable.to_owned().into_boxed_str()));
+            let refused = load(&variables, None).await.unwrap_err();
+            assert!(matches!(&refused, StoreError::Refused { code, .. } if code == "EARPIECE_CA_FILE"), "{refused}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! without a process of its own is tested in `tests/e2e`.
 
 mod commands;
+mod doors;
 mod kill;
 mod serve;
 

@@ -1,5 +1,7 @@
 //! Against real servers on this machine, plain and with TLS.
 
+#[cfg(feature = "aws")]
+mod aws;
 mod client;
 mod server;
 mod trust;
