@@ -71,3 +71,44 @@ pub const EVENTS_UNPUBLISHED: &str = "earpiece_events_unpublished_total";
 pub const SCALE_IN_PROTECTED: &str = "earpiece_scale_in_protected";
 /// Reloads of the TLS certificate, by `outcome` (`taken`, `kept_old`).
 pub const TLS_RELOADS: &str = "earpiece_tls_reloads_total";
+
+/// Suggestions, by `outcome`: taken for sending (`accepted`), refused by a rule (`refused`), written to CXone (`sent`),
+/// over before they could be sent (`expired`), and answered by the agent (`taken_up`, `dismissed`). Of the assist app's
+/// also: no suggestion by its fields (`unreadable`), of a business unit without an uplink (`foreign`), too many at once
+/// (`dropped`), and not kept because the store failed (`lost`).
+pub const SUGGESTIONS: &str = "earpiece_suggestions_total";
+/// Seconds from the submission of a suggestion to its frame being handed to the kernel.
+pub const SUGGESTION_LATENCY_SECONDS: &str = "earpiece_suggestion_latency_seconds";
+/// Seconds from a suggestion's frame to CXone's acknowledgement.
+pub const SUGGESTION_ACK_SECONDS: &str = "earpiece_suggestion_ack_seconds";
+/// Popups, by `outcome` (`pending`, `sent`, `freed`, `dead`).
+pub const POPUPS: &str = "earpiece_popups_total";
+/// Insight cards, by `outcome` (`sent`, `known`: shown to this interaction before, `empty`: nothing was found).
+pub const INSIGHTS: &str = "earpiece_insights_total";
+/// Transcript fragments that were heard, by `source` (`cxone`, `app`).
+pub const FRAGMENTS: &str = "earpiece_transcript_fragments_total";
+/// Transcript fragments above a limit, which nobody looks up.
+pub const FRAGMENTS_DROPPED: &str = "earpiece_transcript_fragments_dropped_total";
+/// Searches, by `outcome` (`found`, `cached`, `nothing`, `limited`, `failed`).
+pub const SEARCHES: &str = "earpiece_knowledge_searches_total";
+/// Interactions that this task keeps something of in memory.
+pub const INTERACTIONS_TRACKED: &str = "earpiece_interactions_tracked";
+/// What the outbox did with an entry, by `lane` and `outcome` (`delivered`, `retried`, `dead`).
+pub const OUTBOX_ENTRIES: &str = "earpiece_outbox_entries_total";
+/// Age of the oldest entry that should have left, in seconds, by `lane`.
+pub const OUTBOX_AGE_SECONDS: &str = "earpiece_outbox_age_seconds";
+/// Dead letters of the outbox.
+pub const OUTBOX_DEAD: &str = "earpiece_outbox_dead";
+/// Whether this task holds a lease, by `lease`: 1 or 0.
+pub const LEASES_HELD: &str = "earpiece_leases_held";
+/// State of an uplink to CXone on the task that holds its lease, by `uplink`: 1 up, 0 not.
+pub const UPLINK_UP: &str = "earpiece_uplink_up";
+/// Whether an uplink has stopped because CXone refuses our credentials, by `uplink`: 1 or 0. Somebody has to act.
+pub const UPLINK_REFUSED: &str = "earpiece_uplink_refused";
+/// Connections of an uplink that ended or could not be made, by `uplink`.
+pub const UPLINK_BREAKS: &str = "earpiece_uplink_breaks_total";
+/// Answers of CXone's REST endpoints, by `endpoint` and `outcome` (`ok`, `unauthorized`, `forbidden`, `limited`,
+/// `failed`, `refused`, `unreachable`).
+pub const CXONE_ANSWERS: &str = "earpiece_cxone_answers_total";
+/// Whether requests to an endpoint of CXone are held back, by `endpoint`: 1 or 0.
+pub const CXONE_HELD_BACK: &str = "earpiece_cxone_held_back";

@@ -7,6 +7,8 @@
 //! | [`utterance`] | the body of a text hook call |
 //! | [`params`] | `appParams` and `appConfig`, in all the forms in which they come |
 //! | [`perspective`] | whose voice a socket carries |
+//! | [`instant`] | points in time, as text |
+//! | [`platform`] | CXone's own sockets and REST bodies, where it is the server |
 //!
 //! Only reading and writing lives here: no sockets, no judgement of tokens, no decision about a contact. What a call
 //! can go on without is never a reason to refuse it: it is kept as it came and counted.
@@ -15,9 +17,11 @@ use crate::error::{Fault, Kind};
 
 mod fields;
 pub mod init;
+pub mod instant;
 pub mod message;
 pub mod params;
 pub mod perspective;
+pub mod platform;
 pub mod utterance;
 
 #[cfg(test)]
