@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use earpiece_core::config::ProcessEnv;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::error::StoreError;
+use crate::interaction::StepTurns;
 use crate::sdk;
 
 /// How long one TCP and TLS connection may take to stand.
@@ -33,6 +34,8 @@ pub struct Store {
     pub(crate) client: Client,
     pub(crate) table: Arc<str>,
     in_flight: Arc<Semaphore>,
+    pub(crate) step_turns: StepTurns,
+    pub(crate) outbox_changed: Arc<Notify>,
     /// What is wrong with how it was configured: every request is refused with it.
     fault: Option<StoreError>,
 }
@@ -68,8 +71,16 @@ impl Store {
         Self::new(Client::from_conf(sdk::local(endpoint)), table)
     }
 
-    fn new(client: Client, table: &str) -> Self {
-        Self { client, table: table.into(), in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)), fault: None }
+    /// A store that shares nothing with another but what the client itself shares.
+    pub(crate) fn new(client: Client, table: &str) -> Self {
+        Self {
+            client,
+            table: table.into(),
+            in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
+            step_turns: StepTurns::default(),
+            outbox_changed: Arc::default(),
+            fault: None,
+        }
     }
 
     /// The table's name.

@@ -48,8 +48,8 @@ pub enum StoreError {
         /// How large it may be, in bytes.
         bytes_max: usize,
     },
-    /// Others changed the contact between all of our attempts.
-    #[error("the contact changed during every attempt")]
+    /// Others changed the item between all of our attempts.
+    #[error("the item changed during every attempt")]
     Contended,
 }
 
@@ -59,6 +59,9 @@ pub const THROTTLED_RETRY_MS: u32 = 1000;
 /// The error codes that mean "slower, please".
 const THROTTLING_CODES: [&str; 4] =
     ["ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException", "Throttling"];
+
+/// The error codes of a write to an item that a transaction writes at that moment.
+const CONFLICT_CODES: [&str; 2] = ["TransactionConflictException", "TransactionInProgressException"];
 
 impl StoreError {
     /// The fault's kind, for metrics and answers.
@@ -105,6 +108,9 @@ fn classify_answer<E: ProvideErrorMetadata>(answer: &E, status: u16, retry_after
         let asked_ms = retry_after.and_then(|text| text.trim().parse().ok());
         return StoreError::Throttled { retry_after_ms: asked_ms.unwrap_or(THROTTLED_RETRY_MS) };
     }
+    if CONFLICT_CODES.contains(&code) {
+        return StoreError::Contended;
+    }
     if status >= 500 {
         return StoreError::Unavailable { reason: code.to_owned() };
     }
@@ -149,6 +155,15 @@ mod tests {
         assert_eq!(refused.kind(), Kind::Internal);
         assert!(!refused.is_transient());
         assert_eq!(refused.to_string(), "the store refused the request: ResourceNotFoundException: text");
+    }
+
+    #[test]
+    fn a_transaction_under_way_is_no_refusal() {
+        for code in CONFLICT_CODES {
+            let met = classify_answer(&answer(code), 400, None);
+            assert_eq!(met, StoreError::Contended, "{code}");
+            assert!(met.is_transient());
+        }
     }
 
     #[test]

@@ -5,37 +5,22 @@
 //! transaction that publishes the public half with it. Public halves stay until they expire.
 
 use std::fmt;
-use std::time::Duration;
 
-use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 
-use crate::attribute::{Item, is_absent, is_expired, is_text, is_unexpired, n, number, required, s, text};
+use crate::attribute::{Item, is_absent, is_expired, is_text, is_unexpired, n, new_writer, number, required, s, text};
 use crate::client::Store;
-use crate::error::{StoreError, THROTTLED_RETRY_MS, classify, fits};
+use crate::error::{StoreError, fits};
 use crate::key::Key;
 use crate::read::{Query, or_logged};
 use crate::table::{EXPIRES_AT_S, JWKS_PARTITION};
+use crate::transaction::{CONFLICT_PAUSES, Condition, Together, unbuilt};
 use crate::utterance::ID_BYTES_MAX;
 
 /// How large a key may be as JSON, in bytes.
 pub const KEY_BYTES_MAX: usize = 16 * 1024;
 /// How many public keys are read at most. Rotation leaves a handful.
 pub const PUBLIC_KEYS_MAX: usize = 100;
-
-/// The pauses after each try that met another transaction. The last is followed by [`StoreError::Contended`].
-const CONFLICT_PAUSES: [Duration; 5] = [
-    Duration::from_millis(10),
-    Duration::from_millis(30),
-    Duration::from_millis(90),
-    Duration::from_millis(270),
-    Duration::ZERO,
-];
-
-/// Why a transaction is cancelled that was too much for the table or the account. The codes are not those of other
-/// requests.
-const THROTTLING_REASONS: [&str; 3] = ["ProvisionedThroughputExceeded", "ThrottlingError", "RequestLimitExceeded"];
 
 const KID: &str = "kid";
 const CREATED_AT_S: &str = "created_at_s";
@@ -138,19 +123,16 @@ impl Store {
             None => head.condition_expression(is_absent(KID)),
         };
         let published = self.half(&Key::public_key(&public.kid), public, expires_at_s);
-        let _turn = self.turn().await?;
-        let mut transaction = self.client.transact_write_items();
-        for put in [head, published] {
-            let put = put.build().map_err(|error| StoreError::Refused {
-                code: String::from("BuildError"),
-                message: error.to_string(),
-            })?;
-            transaction = transaction.transact_items(TransactWriteItem::builder().put(put).build());
-        }
-        match transaction.send().await {
-            Ok(_) => Ok(Some(true)),
-            Err(error) => was_first(&error, &new_private.kid),
-        }
+        let writes = [head, published].map(|put| {
+            let put = put.build().map_err(|error| unbuilt(&error))?;
+            Ok(TransactWriteItem::builder().put(put).build())
+        });
+        let writes = writes.into_iter().collect::<Result<_, StoreError>>()?;
+        Ok(match self.write_together(writes, &new_writer()).await? {
+            Together::Applied => Some(true),
+            Together::Refused(conditions) => Some(is_standing(&conditions, &new_private.kid)),
+            Together::Conflict => None,
+        })
     }
 
     fn half(&self, key: &Key, half: &StoredKey, expires_at_s: i64) -> aws_sdk_dynamodb::types::builders::PutBuilder {
@@ -166,25 +148,9 @@ impl Store {
 }
 
 /// A transaction that was refused for what signs now is lost to another, unless it was sent twice and the first one
-/// arrived. One that was throttled is none of the table's refusals, though it comes in the same words.
-fn was_first(error: &SdkError<TransactWriteItemsError>, kid: &str) -> Result<Option<bool>, StoreError> {
-    let reasons = match error.as_service_error() {
-        Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => cancelled.cancellation_reasons(),
-        Some(TransactWriteItemsError::TransactionInProgressException(_)) => return Ok(None),
-        _ => &[],
-    };
-    let has_code = |wanted: &str| reasons.iter().any(|reason| reason.code() == Some(wanted));
-    if has_code("ConditionalCheckFailed") {
-        let mut standing = reasons.iter().filter_map(|reason| reason.item());
-        return Ok(Some(standing.any(|item| is_text(item, KID, kid))));
-    }
-    if has_code("TransactionConflict") {
-        return Ok(None);
-    }
-    if THROTTLING_REASONS.into_iter().any(has_code) {
-        return Err(StoreError::Throttled { retry_after_ms: THROTTLED_RETRY_MS });
-    }
-    Err(classify(error))
+/// arrived.
+fn is_standing(conditions: &[Condition], kid: &str) -> bool {
+    conditions.iter().any(|condition| matches!(condition, Condition::Failed(Some(item)) if is_text(item, KID, kid)))
 }
 
 fn read(item: &Item) -> Result<StoredKey, StoreError> {
@@ -197,41 +163,7 @@ fn read(item: &Item) -> Result<StoredKey, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_dynamodb::config::http::HttpResponse;
-    use aws_sdk_dynamodb::types::CancellationReason;
-    use aws_sdk_dynamodb::types::error::TransactionCanceledException;
-
     use super::*;
-
-    /// What becomes of a transaction that is cancelled for these reasons, one for each of its writes.
-    fn cancelled(codes: [&str; 2]) -> Result<Option<bool>, StoreError> {
-        let reasons = codes.map(|code| CancellationReason::builder().code(code).build());
-        let exception = TransactionCanceledException::builder()
-            .set_cancellation_reasons(Some(reasons.to_vec()))
-            .meta(aws_sdk_dynamodb::error::ErrorMetadata::builder().code("TransactionCanceledException").build())
-            .build();
-        let error = TransactWriteItemsError::TransactionCanceledException(exception);
-        was_first(&SdkError::service_error(error, HttpResponse::new(400.try_into().unwrap(), "".into())), "kid")
-    }
-
-    #[test]
-    fn a_transaction_that_was_throttled_may_succeed_later_and_is_no_refusal() {
-        for code in THROTTLING_REASONS {
-            for codes in [[code, "None"], ["None", code]] {
-                let throttled = cancelled(codes).unwrap_err();
-                assert_eq!(throttled, StoreError::Throttled { retry_after_ms: THROTTLED_RETRY_MS }, "{codes:?}");
-                assert!(throttled.is_transient());
-            }
-        }
-        let refused = cancelled(["None", "ValidationError"]).unwrap_err();
-        assert!(matches!(&refused, StoreError::Refused { code, .. } if code == "TransactionCanceledException"));
-    }
-
-    #[test]
-    fn a_failed_condition_decides_and_a_conflict_is_tried_again_whatever_else_was_wrong() {
-        assert_eq!(cancelled(["ConditionalCheckFailed", "ThrottlingError"]), Ok(Some(false)));
-        assert_eq!(cancelled(["TransactionConflict", "ThrottlingError"]), Ok(None));
-    }
 
     #[test]
     fn a_key_does_not_print_itself() {

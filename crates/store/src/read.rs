@@ -21,6 +21,8 @@ pub(crate) struct Query {
     condition: String,
     values: HashMap<String, AttributeValue>,
     newest_first: bool,
+    /// The attributes that are wanted; all where this is absent.
+    only: Option<&'static str>,
 }
 
 impl Query {
@@ -32,13 +34,19 @@ impl Query {
             condition = format!("{condition} AND {DUE_AT_MS} <= :until");
             values.insert(String::from(":until"), n(until_ms));
         }
-        Self { index: Some(DUE_INDEX), condition, values, newest_first: false }
+        Self { index: Some(DUE_INDEX), condition, values, newest_first: false, only: None }
     }
 
     /// A whole partition, by sort key.
     pub(crate) fn partition(partition: &str) -> Self {
         let values = HashMap::from([(String::from(":partition"), s(partition))]);
-        Self { index: None, condition: format!("{PARTITION_KEY} = :partition"), values, newest_first: false }
+        Self {
+            index: None,
+            condition: format!("{PARTITION_KEY} = :partition"),
+            values,
+            newest_first: false,
+            only: None,
+        }
     }
 
     /// The items of a partition whose sort keys begin so.
@@ -47,6 +55,12 @@ impl Query {
         query.condition = format!("{} AND begins_with({SORT_KEY}, :prefix)", query.condition);
         query.values.insert(String::from(":prefix"), s(prefix));
         query
+    }
+
+    /// Leaves everything out of the answers but these attributes, which have to be separated by commas.
+    pub(crate) const fn only(mut self, attributes: &'static str) -> Self {
+        self.only = Some(attributes);
+        self
     }
 
     /// Turns the order round.
@@ -78,14 +92,14 @@ impl Store {
         &self,
         query: &Query,
         limit: usize,
-        read: impl Fn(&Item) -> Option<T>,
+        mut read: impl FnMut(&Item) -> Option<T>,
     ) -> Result<Vec<T>, StoreError> {
         let mut found = Vec::new();
         let mut after = None;
         while found.len() < limit {
             // Not only as many as are still wanted: where many are left out, that would be a request for each of them.
             let page = self.page(query, limit, after).await?;
-            found.extend(page.items.iter().filter_map(&read));
+            found.extend(page.items.iter().filter_map(&mut read));
             after = page.last;
             if after.is_none() {
                 break;
@@ -104,6 +118,7 @@ impl Store {
             .set_index_name(query.index.map(str::to_owned))
             .key_condition_expression(&query.condition)
             .set_expression_attribute_values(Some(query.values.clone()))
+            .set_projection_expression(query.only.map(str::to_owned))
             .scan_index_forward(!query.newest_first)
             // An index cannot be asked for what is certain.
             .consistent_read(query.index.is_none())

@@ -21,11 +21,12 @@ pub const CONTACT_SORT: &str = "CONTACT";
 pub const SIGNING_PARTITION: &str = "SIGNING";
 /// The partition of the public halves of all signing keys.
 pub const JWKS_PARTITION: &str = "JWKS";
-/// The sparse index of what somebody has to look at: contacts that are not finished, utterances that are not
-/// delivered, and dead letters.
+/// The sparse index of what somebody has to look at: contacts that are not finished, utterances and outbox entries that
+/// are not delivered, and dead letters.
 pub const DUE_INDEX: &str = "due";
-/// The index's partition key: `"0"` … `"3"` for contacts, `"U0"` … `"U3"` for utterances, `"D0"` … `"D3"` for dead
-/// letters.
+/// The index's partition key: `"0"` … `"3"` for contacts, `"U0"` … `"U3"` for utterances, `"D0"` … `"D3"` for
+/// utterances that are dead letters; `"OS0"`, `"OI0"`, `"OP0"`, `"OW0"` … for the lanes of outbox entries, `"OX0"` …
+/// for those that are dead letters.
 pub const DUE_SHARD: &str = "due_shard";
 /// The index's sort key, in milliseconds since the Unix epoch.
 pub const DUE_AT_MS: &str = "due_at_ms";

@@ -1,11 +1,13 @@
-//! The one way in which the table is written: a conditional update of one item. (A pair of signing keys alone takes a
-//! transaction, `keys`.)
+//! The one way in which the table is written: a conditional update of one item. (Only a pair of signing keys and a step
+//! of an interaction take several at once, `transaction`.)
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+};
 use earpiece_core::contact::ContactKey;
 
 use crate::attribute::{Item, VERSION, n};
@@ -13,6 +15,7 @@ use crate::client::Store;
 use crate::error::{StoreError, classify};
 use crate::item::Stored;
 use crate::key::Key;
+use crate::transaction::{CONFLICT_PAUSES, unbuilt};
 
 /// What became of a conditional write. In both cases the item is as it was at that instant.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ pub(crate) enum Outcome<T> {
 
 /// A change to one item and the condition under which it is made. Attribute names are chosen so that none is a
 /// reserved word of DynamoDB and expressions read as they are.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Change {
     set: Vec<String>,
     remove: Vec<String>,
@@ -84,6 +87,25 @@ impl Change {
         let conditions: Vec<_> = self.only_if.iter().map(|condition| format!("({condition})")).collect();
         (!conditions.is_empty()).then(|| conditions.join(" AND "))
     }
+
+    /// The change as one of several that are made together.
+    pub(crate) fn together(self, table: &str, key: &Key) -> Result<TransactWriteItem, StoreError> {
+        let standing = if self.is_quiet {
+            ReturnValuesOnConditionCheckFailure::None
+        } else {
+            ReturnValuesOnConditionCheckFailure::AllOld
+        };
+        let update = Update::builder()
+            .table_name(table)
+            .set_key(Some(key.to_item()))
+            .update_expression(self.update_expression())
+            .set_condition_expression(self.condition_expression())
+            .set_expression_attribute_values(Some(self.value(":one", n(1)).values))
+            .return_values_on_condition_check_failure(standing)
+            .build()
+            .map_err(|error| unbuilt(&error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
 }
 
 impl Store {
@@ -93,6 +115,17 @@ impl Store {
             Outcome::Applied(item) => Stored::read(&item).map(Outcome::Applied),
             Outcome::Refused(item) => item.as_ref().map(Stored::read).transpose().map(Outcome::Refused),
         }
+    }
+
+    /// Makes a change to an item that is also written in transactions: one that is under way is waited for.
+    pub(crate) async fn change_shared_item(&self, key: &Key, change: Change) -> Result<Outcome<Item>, StoreError> {
+        for pause in CONFLICT_PAUSES {
+            match self.change_item(key, change.clone()).await {
+                Err(StoreError::Contended) => tokio::time::sleep(pause).await,
+                decided => return decided,
+            }
+        }
+        Err(StoreError::Contended)
     }
 
     /// Makes a change to any item if its condition holds. Every change counts the item's version up.

@@ -7,9 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use earpiece_core::assist::{Context, Effects, InteractionId, Lane, Priority, Rules, Suggestion, Window};
 use earpiece_core::contact::facts::CloseReason;
 use earpiece_core::contact::{ContactKey, StreamId};
 use earpiece_core::protocol::perspective::Perspective;
+use earpiece_core::secret::Private;
 use earpiece_store::{
     Acceptance, Accepted, Checkpoint, Claim, ConnectionRecord, ContactState, Embedded, Ending, Store, StoredKey,
     StreamEnd,
@@ -186,4 +188,78 @@ async fn every_race_recognises_its_own_earlier_victory() {
     assert!(store.add_signing_key(&key, &key, None, 100).await.unwrap());
     assert!(way.has_lost());
     assert_eq!(store.public_keys(0).await.unwrap(), [key]);
+}
+
+fn suggestion() -> Suggestion {
+    Suggestion {
+        id: String::from("s1"),
+        content: Private::new(String::from("words")),
+        priority: Priority::Low,
+        relevance_score: 0.9,
+        context_window: Window { start_ms: 0, end_ms: 60_000 },
+    }
+}
+
+#[tokio::test]
+async fn every_step_recognises_that_it_was_made() {
+    let embedded = Embedded::memory().unwrap();
+    let way = LossyWay::to(&embedded).await;
+    let (store, id) = (&way.store, InteractionId::parse("7").unwrap());
+    let cx = Context { id: &id, now_ms: 0 };
+    let (suggestion, rules) = (suggestion(), Rules::default());
+
+    // The read comes first; then the document, its entry and its record in one.
+    way.lose(2);
+    let submitted =
+        store.step_interaction(&id, 0, 60_000, |interaction| interaction.submit(&cx, &suggestion, &rules)).await;
+    assert!(way.has_lost());
+    assert_eq!(submitted.unwrap().unwrap().seq, 0, "and not that it is there already");
+    assert_eq!(store.audit(&id).await.unwrap().len(), 1);
+
+    // The document alone.
+    way.lose(2);
+    let counting = store.step_interaction(&id, 0, 60_000, |interaction| {
+        interaction.dismissed += 1;
+        (interaction.dismissed, Effects::default())
+    });
+    assert_eq!(counting.await.unwrap(), 1);
+    assert!(way.has_lost());
+    let record = store.interaction(&id, 0).await.unwrap();
+    assert_eq!((record.version, record.interaction.dismissed), (2, 1));
+}
+
+#[tokio::test]
+async fn every_sender_holder_and_operator_recognises_its_own_earlier_victory() {
+    let embedded = Embedded::memory().unwrap();
+    let way = LossyWay::to(&embedded).await;
+    let (store, id) = (&way.store, InteractionId::parse("7").unwrap());
+    let cx = Context { id: &id, now_ms: 0 };
+    let (suggestion, rules) = (suggestion(), Rules::default());
+    let submitting =
+        |interaction: &mut earpiece_core::assist::Interaction| interaction.submit(&cx, &suggestion, &rules);
+    store.step_interaction(&id, 0, 60_000, submitting).await.unwrap().unwrap();
+    let entry = store.outbox(&id, Lane::Suggestions, 0).await.unwrap().remove(0);
+
+    way.lose(1);
+    assert!(store.claim_entry(&entry, 1, 0, 1000).await.unwrap());
+    assert!(way.has_lost());
+    assert_eq!(store.outbox(&id, Lane::Suggestions, 0).await.unwrap()[0].attempts, 1);
+
+    store.step_interaction(&id, 0, 60_000, |interaction| ((), interaction.dead(&cx, &entry, "refused"))).await.unwrap();
+    // The entry is read, then the document.
+    way.lose(3);
+    assert!(store.revive_entry(&id, entry.seq, 0).await.unwrap());
+    assert!(way.has_lost());
+    assert_eq!(store.outbox(&id, Lane::Suggestions, 0).await.unwrap().len(), 1);
+
+    way.lose(1);
+    let taken = store.take_lease("suggestions", "one", None).await.unwrap().unwrap();
+    assert!(way.has_lost());
+    way.lose(1);
+    let taken = store.take_lease("suggestions", "two", Some(&taken)).await.unwrap().unwrap();
+    assert!(way.has_lost());
+    assert_eq!((taken.token, taken.holder.as_str()), (2, "two"));
+    way.lose(1);
+    assert!(store.renew_lease(&taken).await.unwrap().is_some());
+    assert!(way.has_lost());
 }

@@ -8,8 +8,11 @@
 pub mod claims;
 pub mod connections;
 pub mod endings;
+pub mod interactions;
 pub mod keys;
+pub mod leases;
 pub mod limits;
+pub mod outbox;
 pub mod reads;
 pub mod scripts;
 pub mod streams;
@@ -46,6 +49,9 @@ pub async fn all(store: &Store) {
     utterances::all(store).await;
     connections::all(store).await;
     limits::all(store).await;
+    interactions::all(store).await;
+    outbox::all(store).await;
+    leases::all(store).await;
     keys::all(store).await;
 }
 
