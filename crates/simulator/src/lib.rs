@@ -1,4 +1,5 @@
-//! CXone in a box: the media server that places calls, and a small reference assist app that hears them.
+//! CXone in a box: the media server that places calls, the platform that takes suggestions, insights and cards, and a
+//! small reference assist app that hears the calls.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -9,6 +10,7 @@
 //! | [`hostile`] | peers that misbehave |
 //! | [`load`] | thousands of live streams, cheaply |
 //! | [`assist_app`] | the reference assist app |
+//! | [`platform`] | CXone's platform: OAuth, REST, the three sockets, faults |
 //!
 //! It knows the wire and nothing of Earpiece's inside: any endpoint that claims to speak the hook can be called, and
 //! any client that speaks the assist app protocol can be heard.
@@ -22,6 +24,7 @@ pub mod init;
 mod leg;
 pub mod load;
 pub mod plan;
+pub mod platform;
 pub mod report;
 mod stop;
 #[cfg(test)]
@@ -38,4 +41,5 @@ pub use load::{Latency, Load, LoadPlan, LoadProgress, LoadReport};
 pub use plan::{
     Backoff, CallPlan, Cut, FRAME_SAMPLES, FrameShape, FrameSize, HoldBy, Leg, Pace, PlanError, Step, TokenPlace,
 };
+pub use platform::{Platform, PlatformSettings};
 pub use report::{CallReport, Close, GapCause, LegReport, MediaGap, Side, SocketReport, Stretch};
