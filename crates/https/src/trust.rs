@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use earpiece_core::config::{Env, Setting};
-use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// Adds roots to those that are compiled in.
 pub const CA_FILE: Setting = Setting::new(
@@ -77,6 +79,17 @@ impl Trust {
         let Some(path) = env.get(CA_FILE.name) else { return Ok(public) };
         let pem = std::fs::read(PathBuf::from(path.trim())).map_err(|source| TrustError::Unreadable { source })?;
         public.with_pem(&pem)
+    }
+
+    /// TLS for connections that are no HTTP requests, such as WebSockets: the same roots, and the same provider.
+    ///
+    /// # Errors
+    ///
+    /// When TLS cannot be set up.
+    pub fn client_config(&self) -> Result<ClientConfig, TrustError> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().map_err(|_| TrustError::Tls)?;
+        Ok(builder.with_root_certificates(self.roots.clone()).with_no_client_auth())
     }
 
     pub(crate) fn into_roots(self) -> RootCertStore {
