@@ -114,6 +114,7 @@ fn scope_of(path: &str, stage: &str) -> Option<Scope> {
     match Route::of(within.filter(|_| !stage.is_empty()).unwrap_or(path))? {
         Route::TextHook => Some(Scope::Utterances),
         Route::ContactEvents => Some(Scope::Events),
+        Route::ContactSuggestions | Route::InteractionSuggestions => Some(Scope::Suggestions),
         _ => None,
     }
 }

@@ -23,6 +23,7 @@ use crate::answer::{self, Answer, Problem, Request};
 use crate::auth::Gate;
 use crate::clock::{as_ms, wall_ms};
 use crate::counters::Counters;
+use crate::path;
 use crate::publish::Publisher;
 use crate::routes::{self, Route};
 use crate::start::{Setup, StartError};
@@ -38,6 +39,9 @@ pub const SKEW_MAX: Duration = Duration::from_hours(24);
 
 /// How long events are kept.
 pub const KEEP: Duration = Duration::from_hours(30 * 24);
+
+/// What follows a contact's ids in the path.
+pub(crate) const PATH_END: &str = "/events";
 
 /// What the body may be called: the documents leave the name to us, and scripts are written by hand.
 const KIND_NAMES: [&str; 2] = ["event", "type"];
@@ -79,7 +83,7 @@ impl ContactEvents {
 
     /// Answers a request.
     pub async fn answer(&self, request: &Request) -> Answer {
-        let Some(contact) = ids_in(answer::path_of(request)).map(contact_of) else {
+        let Some(contact) = path::contact_ids(answer::path_of(request), PATH_END).map(path::contact_of) else {
             return routes::counted(&self.counters, None, answer::not_found());
         };
         let answer = if *request.method() == Method::POST {
@@ -121,24 +125,6 @@ impl ContactEvents {
         });
         Ok(answer::json(StatusCode::OK, &answer))
     }
-}
-
-/// The texts that stand where a contact's ids do, if it is such a path.
-pub(crate) fn ids_in(path: &str) -> Option<(&str, &str)> {
-    let (bus_no, contact_id) = path.strip_prefix("/contacts/")?.strip_suffix("/events")?.split_once('/')?;
-    let is_one_segment = |text: &str| !text.is_empty() && !text.contains('/');
-    (is_one_segment(bus_no) && is_one_segment(contact_id)).then_some((bus_no, contact_id))
-}
-
-fn contact_of((bus_no, contact_id): (&str, &str)) -> Result<ContactKey, Problem> {
-    let read = |name: &'static str, text: &str| {
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
-        digits.ok_or_else(|| {
-            Problem::new(Kind::BadInput, format!("`{name}` in the path must be a whole number of at most 64 bits"))
-                .at(name)
-        })
-    };
-    Ok(ContactKey { bus_no: read("busNo", bus_no)?, contact_id: read("contactId", contact_id)? })
 }
 
 /// What a script said.
@@ -252,16 +238,6 @@ mod tests {
         ] {
             let error = said(&body).unwrap_err();
             assert!(error.starts_with(&format!("{field}: ")) && !error.contains("hunter2"), "{body}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_path_names_a_contact_with_digits_only() {
-        assert_eq!(ids_in("/contacts/1/2/events"), Some(("1", "2")));
-        assert_eq!(contact_of(("1", "18446744073709551615")).unwrap().contact_id, u64::MAX);
-        for (ids, field) in [(("+1", "2"), "busNo"), (("1", "18446744073709551616"), "contactId"), (("", ""), "busNo")]
-        {
-            assert_eq!(contact_of(ids).unwrap_err().field.as_deref(), Some(field));
         }
     }
 }

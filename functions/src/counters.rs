@@ -133,6 +133,7 @@ fn emf_line(service: &'static str, labels: &[Label], counted: &[(&'static str, u
 pub const fn status_word(status: u16) -> &'static str {
     match status {
         200 => "200",
+        202 => "202",
         400 => "400",
         401 => "401",
         403 => "403",
@@ -142,6 +143,7 @@ pub const fn status_word(status: u16) -> &'static str {
         409 => "409",
         413 => "413",
         415 => "415",
+        422 => "422",
         429 => "429",
         500 => "500",
         503 => "503",

@@ -12,12 +12,14 @@ use earpiece_core::telemetry::UTTERANCES;
 use earpiece_relay::text::{TextRelay, Undelivered, UtteranceNote};
 use earpiece_store::{DueUtterance, Store, StoreError};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::clock::{Clock, as_ms, wall_ms};
 use crate::counters::Counters;
 use crate::publish::Publisher;
 use crate::settings::TextRules;
+use crate::suggestions::Desk;
 
 /// No pause of ours is shorter. The one after the second delivery is up to twice as long, and each further one up to
 /// twice as long as the one before.
@@ -51,6 +53,7 @@ pub struct Delivery {
     store: Store,
     relay: Option<TextRelay>,
     publisher: Publisher,
+    desk: Desk,
     counters: Arc<Counters>,
     rules: TextRules,
 }
@@ -62,19 +65,21 @@ impl Delivery {
         store: Store,
         relay: Option<TextRelay>,
         publisher: Publisher,
+        desk: Desk,
         counters: Arc<Counters>,
         rules: TextRules,
     ) -> Self {
-        Self { store, relay, publisher, counters, rules }
+        Self { store, relay, publisher, desk, counters, rules }
     }
 
     /// Delivers what was accepted just now, within `budget`. What fails is left to the sweep, which finds it when the
     /// lease of its acceptance is over.
     pub async fn first(&self, note: &UtteranceNote, key: &str, budget: Duration) -> Outcome {
+        let over_at = Instant::now() + budget;
         match self.hand_over(note, budget).await {
             Ok(events) => {
                 self.delivered(&note.contact, key, &note.request_id).await;
-                self.publish(note, &events).await;
+                self.pass_on(note, &events, over_at).await;
                 Outcome::Delivered
             }
             Err(Undelivered::Refused { status }) => {
@@ -103,12 +108,13 @@ impl Delivery {
             self.bury(&due.contact, &due.key, &due.request_id, "unreadable", None).await;
             return Ok(Some(Outcome::Dead));
         };
+        let over_at = Instant::now() + LATER_DEADLINE;
         // The delivery at acceptance was the first.
         note.attempt = attempt.saturating_add(1);
         match self.hand_over(&note, LATER_DEADLINE).await {
             Ok(events) => {
                 self.delivered(&due.contact, &due.key, &due.request_id).await;
-                self.publish(&note, &events).await;
+                self.pass_on(&note, &events, over_at).await;
                 Ok(Some(Outcome::Delivered))
             }
             Err(Undelivered::Refused { status }) => {
@@ -158,6 +164,13 @@ impl Delivery {
         if let Err(error) = buried {
             warn!(%contact, request = request_id, %error, "a dead letter could not be noted; it is tried again");
         }
+    }
+
+    /// What the assist app answered: all of it for those who listen, and its suggestions for the agent's own page, both
+    /// at once.
+    async fn pass_on(&self, note: &UtteranceNote, events: &[Value], over_at: Instant) {
+        let patience = over_at.saturating_duration_since(Instant::now());
+        tokio::join!(self.publish(note, events), self.desk.take_from_app(note, events, patience));
     }
 
     /// What the assist app answered goes to the pages that listen, as what it says on its voice sockets does.

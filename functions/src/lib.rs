@@ -5,6 +5,7 @@
 //! | [`text_hook`] | an utterance comes in |
 //! | [`delivery`] | an utterance goes out, now or later |
 //! | [`contact_events`] | the Studio script says what happens to a contact |
+//! | [`suggestions`] | help for the agent comes in |
 //! | [`token`] | the authorization server: tokens, our public keys |
 //! | [`authorizer`] | the verifier in front of both kinds of API |
 //! | [`ws`] | the routes of the WebSocket API |
@@ -25,12 +26,14 @@ pub mod clock;
 pub mod contact_events;
 pub mod counters;
 pub mod delivery;
+mod path;
 pub mod publish;
 pub mod reaper;
 pub mod reference;
 pub mod routes;
 pub mod settings;
 pub mod start;
+pub mod suggestions;
 pub mod text_hook;
 pub mod token;
 pub mod ws;

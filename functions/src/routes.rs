@@ -15,14 +15,16 @@ use earpiece_store::Store;
 
 use crate::answer::{self, Answer, Peer, Request};
 use crate::auth::Gate;
-use crate::contact_events::ContactEvents;
+use crate::contact_events::{self, ContactEvents};
 use crate::counters::{Counters, status_word};
 use crate::delivery::Delivery;
+use crate::path;
 use crate::publish::Publisher;
 use crate::reaper::Reaper;
 use crate::reference::Reference;
 use crate::settings::{Assist, Settings};
 use crate::start::StartError;
+use crate::suggestions::{self, Desk, Suggestions};
 use crate::text_hook::TextHook;
 use crate::token::TokenServer;
 
@@ -33,6 +35,10 @@ pub enum Route {
     TextHook,
     /// The Studio script says what happens to a contact.
     ContactEvents,
+    /// Help for the agent who has a contact.
+    ContactSuggestions,
+    /// Help for the agent of an interaction, which is CXone's word for the same.
+    InteractionSuggestions,
     /// A token is asked for.
     Token,
     /// Our public keys.
@@ -53,9 +59,11 @@ pub enum Route {
 
 impl Route {
     /// Every route.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::TextHook,
         Self::ContactEvents,
+        Self::ContactSuggestions,
+        Self::InteractionSuggestions,
         Self::Token,
         Self::Jwks,
         Self::Metadata,
@@ -72,6 +80,8 @@ impl Route {
         match self {
             Self::TextHook => "/agent_assist_text_webhooks/utterance",
             Self::ContactEvents => "/contacts/{busNo}/{contactId}/events",
+            Self::ContactSuggestions => "/contacts/{busNo}/{contactId}/suggestions",
+            Self::InteractionSuggestions => "/interactions/{interactionId}/suggestions",
             Self::Token => "/oauth/token",
             Self::Jwks => "/.well-known/jwks.json",
             Self::Metadata => "/.well-known/oauth-authorization-server",
@@ -89,7 +99,12 @@ impl Route {
     #[must_use]
     pub const fn method(self) -> &'static str {
         match self {
-            Self::TextHook | Self::ContactEvents | Self::Token | Self::TryInit => "POST",
+            Self::TextHook
+            | Self::ContactEvents
+            | Self::ContactSuggestions
+            | Self::InteractionSuggestions
+            | Self::Token
+            | Self::TryInit => "POST",
             _ => "GET",
         }
     }
@@ -100,6 +115,9 @@ impl Route {
         match self {
             Self::TextHook => &[200, 400, 401, 403, 413, 415, 429, 500, 503],
             Self::ContactEvents => &[200, 400, 401, 403, 404, 413, 415, 500, 503],
+            Self::ContactSuggestions | Self::InteractionSuggestions => {
+                &[202, 400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503]
+            }
             Self::Token => &[200, 400, 401, 404, 413, 500, 503],
             Self::Jwks => &[200, 404, 500, 503],
             Self::Metadata => &[200, 404],
@@ -114,6 +132,8 @@ impl Route {
         match self {
             Self::TextHook => "text_hook",
             Self::ContactEvents => "contact_events",
+            Self::ContactSuggestions => "contact_suggestions",
+            Self::InteractionSuggestions => "interaction_suggestions",
             Self::Token => "token",
             Self::Jwks => "jwks",
             Self::Metadata => "metadata",
@@ -129,7 +149,10 @@ impl Route {
     #[must_use]
     pub fn is_path(self, path: &str) -> bool {
         match self {
-            Self::ContactEvents => crate::contact_events::ids_in(path).is_some(),
+            Self::ContactEvents => path::contact_ids(path, contact_events::PATH_END).is_some(),
+            Self::ContactSuggestions | Self::InteractionSuggestions => {
+                suggestions::route_of(path).is_some_and(|route| route == self)
+            }
             fixed => fixed.path() == path,
         }
     }
@@ -171,6 +194,7 @@ pub struct Doors {
     counters: Arc<Counters>,
     text: TextHook,
     events: ContactEvents,
+    suggestions: Suggestions,
     token: TokenServer,
     reference: Reference,
     reaper: Reaper,
@@ -191,8 +215,11 @@ impl Doors {
         };
         let gate = Gate::http(guard, Some(store.clone()), Arc::clone(&counters));
         let publisher = Publisher::new(store.clone(), push, Arc::clone(&counters));
-        let delivery = Delivery::new(store.clone(), relay, publisher.clone(), Arc::clone(&counters), settings.text);
+        let desk = Desk::new(store.clone(), Arc::clone(&counters), settings.suggestions);
+        let delivery =
+            Delivery::new(store.clone(), relay, publisher.clone(), desk.clone(), Arc::clone(&counters), settings.text);
         Ok(Self {
+            suggestions: Suggestions::new(store.clone(), gate.clone(), desk, Arc::clone(&counters)),
             text: TextHook::new(store.clone(), gate.clone(), delivery.clone(), Arc::clone(&counters), settings.text),
             events: ContactEvents::new(store.clone(), gate, publisher, Arc::clone(&counters), settings.hold_max),
             token: TokenServer::new(store.clone(), settings, Arc::clone(&counters)),
@@ -210,6 +237,7 @@ impl Doors {
         match Route::of(answer::path_of(&request)) {
             Some(Route::TextHook) => self.text.answer(&request).await,
             Some(Route::ContactEvents) => self.events.answer(&request).await,
+            Some(Route::ContactSuggestions | Route::InteractionSuggestions) => self.suggestions.answer(&request).await,
             Some(Route::Token | Route::Jwks | Route::Metadata) => self.token.answer(&request).await,
             Some(_) => self.reference.answer(&request),
             None => counted(&self.counters, None, answer::not_found()),
@@ -247,7 +275,7 @@ mod tests {
     #[test]
     fn every_path_has_one_route_and_labels_are_distinct() {
         for route in Route::ALL {
-            let path = route.path().replace("{busNo}", "1").replace("{contactId}", "2");
+            let path = route.path().replace("{busNo}", "1").replace("{contactId}", "2").replace("{interactionId}", "2");
             let found: Vec<Route> = Route::ALL.into_iter().filter(|other| other.is_path(&path)).collect();
             assert_eq!(found, [route]);
         }
@@ -257,7 +285,15 @@ mod tests {
 
     #[test]
     fn a_path_that_only_resembles_one_has_none() {
-        for path in ["", "/", "/oauth/token/", "/OAUTH/token", "/contacts/1/events", "/contacts/1/2/events/3"] {
+        for path in [
+            "",
+            "/",
+            "/oauth/token/",
+            "/OAUTH/token",
+            "/contacts/1/events",
+            "/contacts/1/2/events/3",
+            "/interactions//suggestions",
+        ] {
             assert_eq!(Route::of(path), None, "{path}");
         }
     }

@@ -46,10 +46,10 @@ pub const CONNECTIONS_URL: Setting = Setting::new(
     "",
     "The API Gateway stage whose connections hear contact events, https://{api}.execute-api.{region}.amazonaws.com/{stage}.",
 );
-/// Accepted tokens of the text hook and of contact events.
+/// Accepted tokens of the text hook, of contact events and of suggestions.
 pub const TEXT_TOKENS: Setting = Setting::secret(
     "EARPIECE_TEXT_TOKENS",
-    "Accepted tokens of the text hook and of contact events, as above. `none`: every caller is accepted.",
+    "Accepted tokens of the text hook, of contact events and of suggestions, as above. `none`: every caller is accepted.",
 );
 /// The assist app's text address.
 pub const ASSIST_TEXT_URL: Setting = Setting::secret(
@@ -78,6 +78,12 @@ pub const UTTERANCES_PER_SECOND_MAX: Setting = Setting::new(
     "EARPIECE_UTTERANCES_PER_SECOND_MAX",
     "50",
     "Utterances per second of one business unit, averaged over 10 s; beyond: 429.",
+);
+/// Rate of suggestions per business unit.
+pub const SUGGESTIONS_PER_SECOND_MAX: Setting = Setting::new(
+    "EARPIECE_SUGGESTIONS_PER_SECOND_MAX",
+    "50",
+    "Suggestions per second of one business unit, averaged over 10 s; beyond: 429.",
 );
 /// Longest hold.
 pub const HOLD_MAX: Setting = Setting::new(
@@ -109,8 +115,15 @@ pub const INGEST_URL: Setting = Setting::secret(
 /// The token for it.
 pub const INGEST_TOKEN: Setting = Setting::secret("EARPIECE_INGEST_TOKEN", "Token for the shim's ingest address.");
 
+/// The business unit of the uplinks to CXone, whose credentials the shim has.
+pub const CXONE_BUS_NO: Setting =
+    Setting::new("EARPIECE_CXONE_BUS_NO", "", "The business unit that these credentials belong to.");
+/// How long an interaction's audit is kept.
+pub const AUDIT_KEEP: Setting =
+    Setting::new("EARPIECE_AUDIT_KEEP", "400d", "How long the audit record of an interaction is kept.");
+
 /// Every setting that only the functions have, in the order of the README's table.
-pub const ALL: [Setting; 14] = [
+pub const ALL: [Setting; 15] = [
     TEXT_TOKENS,
     ASSIST_TEXT_URL,
     ASSIST_TEXT_AUTHORIZATION,
@@ -118,6 +131,7 @@ pub const ALL: [Setting; 14] = [
     TEXT_ATTEMPTS_MAX,
     DEDUPE_WINDOW,
     UTTERANCES_PER_SECOND_MAX,
+    SUGGESTIONS_PER_SECOND_MAX,
     HOLD_MAX,
     TOKEN_CLIENTS,
     TOKEN_TTL,
@@ -129,7 +143,8 @@ pub const ALL: [Setting; 14] = [
 
 /// Settings that the shim has, too: they stand in its table. Where neither tokens nor keys for JWTs are set, functions
 /// accept nobody, unlike the shim.
-pub const SHARED: [Setting; 7] = [TABLE, RECORDINGS, AUDIO_TOKENS, QUIET_PERIOD, STALE, CONNECTIONS_URL, LOG];
+pub const SHARED: [Setting; 9] =
+    [TABLE, RECORDINGS, AUDIO_TOKENS, QUIET_PERIOD, STALE, CONNECTIONS_URL, LOG, CXONE_BUS_NO, AUDIT_KEEP];
 
 /// Whether there is an assist app for text.
 #[derive(Debug, Clone)]
@@ -173,6 +188,17 @@ pub struct TextRules {
     pub per_second_max: u32,
 }
 
+/// How suggestions are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SuggestionRules {
+    /// The business unit of the uplinks; absent: interactions are whoever's contacts have their ids.
+    pub bus_no: Option<u64>,
+    /// Suggestions per second of one business unit.
+    pub per_second_max: u32,
+    /// How long an interaction is kept after its last event.
+    pub keep: Duration,
+}
+
 /// The functions' configuration. It can exist only if every setting can be used.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -180,7 +206,7 @@ pub struct Settings {
     pub table: String,
     /// Where recordings go; `None` when nothing was said, and then no function writes or finishes one.
     pub recordings: Option<String>,
-    /// Static tokens of the text hook and of contact events.
+    /// Static tokens of the text hook, of contact events and of suggestions.
     pub text_tokens: Verifier,
     /// Static tokens of sockets through API Gateway.
     pub audio_tokens: Verifier,
@@ -188,6 +214,8 @@ pub struct Settings {
     pub assist: Assist,
     /// How utterances are taken.
     pub text: TextRules,
+    /// How suggestions are taken.
+    pub suggestions: SuggestionRules,
     /// Where listening pages are reached.
     pub connections_url: Option<String>,
     /// How long a hold may last.
@@ -227,6 +255,7 @@ impl Settings {
             audio_tokens: tokens(&mut reader, &AUDIO_TOKENS),
             assist: assist(&mut reader, text.budget.max(LATER_DEADLINE)),
             text,
+            suggestions: suggestion_rules(&mut reader),
             connections_url: reader.value(&CONNECTIONS_URL, "must be an http:// or https:// address", web_address),
             hold_max: reader.duration(&HOLD_MAX, SECOND..=7 * DAY),
             quiet: reader.duration(&QUIET_PERIOD, 100 * MS..=7 * DAY),
@@ -257,6 +286,14 @@ fn text_rules<E: Env>(reader: &mut Reader<'_, E>) -> TextRules {
         attempts_max: count(reader.count(&TEXT_ATTEMPTS_MAX, 1..=100)),
         window: reader.duration(&DEDUPE_WINDOW, SECOND..=DAY),
         per_second_max: count(reader.count(&UTTERANCES_PER_SECOND_MAX, 1..=100_000)),
+    }
+}
+
+fn suggestion_rules<E: Env>(reader: &mut Reader<'_, E>) -> SuggestionRules {
+    SuggestionRules {
+        bus_no: reader.value(&CXONE_BUS_NO, "must be a whole number of at most 64 bits", |text| text.parse().ok()),
+        per_second_max: u32::try_from(reader.count(&SUGGESTIONS_PER_SECOND_MAX, 1..=100_000)).unwrap_or(u32::MAX),
+        keep: reader.duration(&AUDIT_KEEP, DAY..=3660 * DAY),
     }
 }
 

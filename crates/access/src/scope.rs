@@ -14,11 +14,13 @@ pub enum Scope {
     Events,
     /// Hear what happens to a contact.
     Listen,
+    /// Send suggestions to the agent of a contact.
+    Suggestions,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 4] = [Self::Audio, Self::Utterances, Self::Events, Self::Listen];
+    pub const ALL: [Self; 5] = [Self::Audio, Self::Utterances, Self::Events, Self::Listen, Self::Suggestions];
 
     /// The word in a token's `scope` claim, in a token request and in a client's configuration.
     #[must_use]
@@ -28,6 +30,7 @@ impl Scope {
             Self::Utterances => "utterances",
             Self::Events => "events",
             Self::Listen => "listen",
+            Self::Suggestions => "suggestions",
         }
     }
 
@@ -60,7 +63,7 @@ mod tests {
     fn what_is_written_is_read_again_and_foreign_words_are_left_out() {
         assert_eq!(Scope::parse_list(&Scope::list(&Scope::ALL)), Scope::ALL);
         assert_eq!(Scope::parse_list("openid  listen\tagentassist:write audio audio"), [Scope::Audio, Scope::Listen]);
-        assert_eq!(Scope::parse_list("Audio AUDIO audios"), []);
+        assert_eq!(Scope::parse_list("Audio AUDIO audios suggestion"), []);
         assert_eq!(Scope::parse_list(""), []);
         for scope in Scope::ALL {
             assert_eq!(Scope::parse(scope.word()), Some(scope));

@@ -64,6 +64,8 @@ async fn an_http_request_is_allowed_with_what_its_token_is_good_for() {
         (hook, json!({}), "missing"),
         (hook, json!({"authorization": "audio"}), "wrong"),
         ("/prod/contacts/7/1/events", json!({"authorization": token.reveal()}), "scope"),
+        ("/prod/contacts/7/1/suggestions", json!({"authorization": token.reveal()}), "scope"),
+        ("/prod/interactions/1/suggestions", json!({"authorization": token.reveal()}), "scope"),
         ("/prod/openapi.json", json!({"authorization": "text"}), "scope"),
     ] {
         let answer = authorizer.judge(&http(path, &headers)).await.unwrap();

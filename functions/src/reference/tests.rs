@@ -9,6 +9,8 @@ use lambda_http::http::Request as HttpRequest;
 use super::*;
 use crate::testing::{HOOK, House, body_of, get, guarded, post, utterance, with_header};
 
+const SUGGESTIONS: &str = "/contacts/1/2/suggestions";
+
 fn document() -> Value {
     serde_json::from_str(OPENAPI).unwrap()
 }
@@ -92,17 +94,19 @@ fn examples(route: Route) -> Vec<Value> {
 async fn every_example_of_a_request_is_taken_and_its_answer_is_what_the_document_says() {
     let house = House::open().await;
     let document = document();
-    for (route, path) in [
-        (Route::TextHook, HOOK.to_owned()),
-        (Route::ContactEvents, "/contacts/4595000/466000000001/events".to_owned()),
-        (Route::TryInit, Route::TryInit.path().to_owned()),
+    for (route, path, status) in [
+        (Route::TextHook, HOOK, 200),
+        (Route::ContactEvents, "/contacts/4595000/466000000001/events", 200),
+        (Route::ContactSuggestions, "/contacts/4595000/466000000001/suggestions", 202),
+        (Route::InteractionSuggestions, "/interactions/466000000002/suggestions", 202),
+        (Route::TryInit, Route::TryInit.path(), 200),
     ] {
         let examples = examples(route);
         assert!(!examples.is_empty());
         for example in examples {
-            let answer = house.send(post(&path, &example)).await;
+            let answer = house.send(post(path, &example)).await;
             conforms(&document, route, &answer);
-            assert_eq!(answer.status(), 200, "{}", body_of(&answer));
+            assert_eq!(answer.status(), status, "{}", body_of(&answer));
         }
     }
     assert_eq!(examples(Route::TryInit), [example_init()], "the example is the one that is offered");
@@ -122,6 +126,8 @@ async fn answers_of_all_kinds_are_what_the_document_says() {
     }
     let token = |request| with_header(request, "authorization", crate::testing::TOKEN);
     let events = |ids: &str| format!("/contacts/{ids}/events");
+    let good = json!({"id": "a", "content": "x", "relevanceScore": 1});
+    let low = json!({"id": "a", "content": "x", "relevanceScore": 0});
     let text = HttpRequest::post(HOOK).header("content-type", "text/plain").body(Body::from("x")).unwrap();
     for (route, request, status) in [
         (Route::TextHook, post(HOOK, &utterance("x")), 401),
@@ -131,6 +137,12 @@ async fn answers_of_all_kinds_are_what_the_document_says() {
         (Route::ContactEvents, post(&events("1/2"), &json!({"event": "hold"})), 401),
         (Route::ContactEvents, token(post(&events("x/2"), &json!({"event": "hold"}))), 400),
         (Route::ContactEvents, token(post(&events("1/2"), &json!({"event": "what"}))), 400),
+        (Route::ContactSuggestions, post(SUGGESTIONS, &good), 401),
+        (Route::ContactSuggestions, token(post(SUGGESTIONS, &json!({"content": "x"}))), 400),
+        (Route::ContactSuggestions, token(post(SUGGESTIONS, &good)), 202),
+        (Route::ContactSuggestions, token(post(SUGGESTIONS, &good)), 409),
+        (Route::InteractionSuggestions, token(post("/interactions/3/suggestions", &low)), 422),
+        (Route::InteractionSuggestions, get("/interactions/3/suggestions"), 405),
         (Route::Token, post("/oauth/token", &json!({})), 404),
         (Route::TryInit, post(Route::TryInit.path(), &json!({"executionInfo": {"busNo": 1}})), 400),
         (Route::TryInit, get(Route::TryInit.path()), 405),

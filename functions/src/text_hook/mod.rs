@@ -33,6 +33,7 @@ use crate::publish::Publisher;
 use crate::routes::{self, Route};
 use crate::settings::{Assist, TextRules};
 use crate::start::{Setup, StartError};
+use crate::suggestions::Desk;
 
 /// Size of a body.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -40,8 +41,8 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024;
 /// Size of an `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 
-/// Utterances of a business unit are counted over so many seconds.
-const RATE_WINDOW_S: u32 = 10;
+/// What a business unit sends is counted over so many seconds.
+pub(crate) const RATE_WINDOW_S: u32 = 10;
 
 /// What is left of an invocation's time for the mark and the answer.
 const ANSWER_RESERVE: Duration = Duration::from_millis(500);
@@ -216,7 +217,8 @@ pub(crate) async fn open_delivery(setup: &Setup) -> Result<Delivery, StartError>
     };
     let store = setup.store().await;
     let publisher = Publisher::new(store.clone(), setup.push().await, Arc::clone(&setup.counters));
-    Ok(Delivery::new(store, relay, publisher, Arc::clone(&setup.counters), setup.settings.text))
+    let desk = Desk::new(store.clone(), Arc::clone(&setup.counters), setup.settings.suggestions);
+    Ok(Delivery::new(store, relay, publisher, desk, Arc::clone(&setup.counters), setup.settings.text))
 }
 
 fn dedupe_key_of(request: &Request, utterance: &Utterance) -> Result<String, Problem> {

@@ -55,7 +55,7 @@ proptest! {
     fn what_is_issued_is_accepted_by_a_guard_with_its_key_set(
         subject in any::<String>(),
         jti in ".{1,40}",
-        scopes in prop::sample::subsequence(Scope::ALL.to_vec(), 0..=4),
+        scopes in prop::sample::subsequence(Scope::ALL.to_vec(), 0..=Scope::ALL.len()),
         bus_no in prop::option::of(any::<u64>()),
         contact_id in any::<u64>(),
         is_bound in any::<bool>(),
