@@ -72,8 +72,9 @@ pub const SCALE_IN_PROTECTED: &str = "earpiece_scale_in_protected";
 /// Reloads of the TLS certificate, by `outcome` (`taken`, `kept_old`).
 pub const TLS_RELOADS: &str = "earpiece_tls_reloads_total";
 
-/// Suggestions, by `outcome`: taken for sending (`accepted`), refused by a rule (`refused`), written to CXone (`sent`),
-/// over before they could be sent (`expired`), and answered by the agent (`taken_up`, `dismissed`). Of the assist app's
+/// Suggestions, by `outcome`: taken for sending (`accepted`), refused by a rule (`refused`), known to CXone (`sent`, once
+/// for each), written again because nobody can tell whether CXone has read the frame before (`repeated`), over before
+/// they could be sent (`expired`), and answered by the agent (`taken_up`, `dismissed`). Of the assist app's
 /// also: no suggestion by its fields (`unreadable`), of a business unit without an uplink (`foreign`), too many at once
 /// (`dropped`), and not kept because the store failed (`lost`).
 pub const SUGGESTIONS: &str = "earpiece_suggestions_total";
@@ -81,7 +82,7 @@ pub const SUGGESTIONS: &str = "earpiece_suggestions_total";
 pub const SUGGESTION_LATENCY_SECONDS: &str = "earpiece_suggestion_latency_seconds";
 /// Seconds from a suggestion's frame to CXone's acknowledgement.
 pub const SUGGESTION_ACK_SECONDS: &str = "earpiece_suggestion_ack_seconds";
-/// Popups, by `outcome` (`pending`, `sent`, `freed`, `dead`).
+/// Popups, by `outcome` (`pending`, `sent`, `freed`, `dead`, and `held_back`: its event waited for a place in the queue).
 pub const POPUPS: &str = "earpiece_popups_total";
 /// Insight cards, by `outcome` (`sent`, `known`: shown to this interaction before, `empty`: nothing was found).
 pub const INSIGHTS: &str = "earpiece_insights_total";

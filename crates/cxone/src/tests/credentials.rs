@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use earpiece_core::config::{EmptyEnv, Overlay};
 use http::header::AUTHORIZATION;
 use serde_json::json;
 
@@ -122,6 +121,8 @@ async fn a_secret_of_secrets_manager_is_fetched_when_needed_and_again_after_a_re
 #[cfg(not(feature = "chain"))]
 #[tokio::test]
 async fn secrets_manager_without_a_region_is_known_at_start() {
+    use earpiece_core::config::{EmptyEnv, Overlay};
+
     let env = Overlay::over(EmptyEnv).with(&settings::CREDENTIALS, "secretsmanager:cxone");
     assert!(matches!(try_connect(&env).await.err(), Some(CxoneError::NotConfigured { .. })));
 }

@@ -21,6 +21,7 @@ enum Op {
         window_ms: i64,
     },
     Sent(prop::sample::Index),
+    SentAt(prop::sample::Index, i64),
     WindowOver(prop::sample::Index),
     Acked {
         id: u8,
@@ -55,9 +56,10 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (0..9_u8, 0.6..=1.0_f64, 0..120_000_i64)
             .prop_map(|(id, score, window_ms)| Op::Submit { id, score, window_ms }),
-        6 => any_entry().prop_map(Op::Sent),
+        4 => any_entry().prop_map(Op::Sent),
+        2 => (any_entry(), -100..6_000_i64).prop_map(|(index, ago_ms)| Op::SentAt(index, ago_ms)),
         2 => any_entry().prop_map(Op::WindowOver),
-        2 => (0..9_u8, prop::option::of(-100..1_000_i64))
+        4 => (0..9_u8, prop::option::of(-100..1_000_i64))
             .prop_map(|(id, sent_ago_ms)| Op::Acked { id, sent_ago_ms }),
         4 => (0..9_u8, answer, hooks()).prop_map(|(id, answer, hooks)| Op::Answered { id, answer, hooks }),
         2 => (0..3_u8).prop_map(Op::Popup),
@@ -124,6 +126,7 @@ impl Model {
                 effects
             }
             Op::Sent(index) => document.sent(cx, seq(index, &self.entries)),
+            Op::SentAt(index, ago_ms) => document.sent_at(cx, seq(index, &self.entries), cx.now_ms - ago_ms),
             Op::WindowOver(index) => document.window_over(cx, seq(index, &self.entries)),
             Op::Acked { id, sent_ago_ms } => {
                 document.acked(cx, &name(id), sent_ago_ms.map(|ago_ms| cx.now_ms - ago_ms)).1
@@ -201,7 +204,34 @@ impl Model {
             }
         }
         self.entries.extend(effects.put);
-        self.records.extend(effects.audit);
+        for record in effects.audit {
+            self.check_cause(&record);
+            self.records.push(record);
+        }
+    }
+
+    /// What happens to a suggestion happens after its cause, and what happens once is recorded once.
+    fn check_cause(&self, record: &Record) {
+        let known = |event: Event| {
+            let of_same =
+                |known: &&Record| known.event == event.label() && known.details["seq"] == record.details["seq"];
+            self.records.iter().filter(of_same).count()
+        };
+        let is = |event: Event| record.event == event.label();
+        let is_answer = is(Event::Accepted) || is(Event::Dismissed);
+        if is(Event::Injected) {
+            assert_eq!(known(Event::Injected), 0, "injected twice");
+        }
+        if is(Event::Acknowledged) || is(Event::Lapsed) || is_answer {
+            assert_eq!(known(Event::Injected), 1, "{} before it was injected", record.event);
+            assert_eq!(known(Event::Accepted) + known(Event::Dismissed) + known(Event::Lapsed), 0);
+        }
+        if is(Event::Acknowledged) {
+            assert_eq!(known(Event::Acknowledged), 0, "acknowledged twice");
+        }
+        if is(Event::Expired) {
+            assert_eq!(known(Event::Injected), 0, "expired after it was injected");
+        }
     }
 
     fn check(&self) {

@@ -44,16 +44,17 @@ impl Interaction {
         (Ok(Submitted { seq, relevance_score }), step.finish())
     }
 
-    /// A suggestion's frame was written to CXone: its entry is closed, its slot waits for the answer.
+    /// CXone has a suggestion, as far as can be known without its acknowledgement: its frame was written now. Its entry is
+    /// closed, its slot waits for the answer.
     pub fn sent(&mut self, cx: &Context<'_>, seq: u64) -> Effects {
+        self.sent_at(cx, seq, cx.now_ms)
+    }
+
+    /// As [`Self::sent`], for a frame that was written at `written_ms`, in milliseconds since the Unix epoch: whoever
+    /// waited for an acknowledgement in vain notes it later than it happened.
+    pub fn sent_at(&mut self, cx: &Context<'_>, seq: u64, written_ms: i64) -> Effects {
         let mut step = Step::new(self, cx);
-        if let Some(slot) = step.queued_slot(seq) {
-            slot.state = ActiveState::Sent;
-            slot.sent_ms = Some(cx.now_ms);
-            let (id, waited_ms) = (slot.id.clone(), elapsed_ms(slot.since_ms, cx.now_ms));
-            step.close(seq);
-            step.record(Event::Injected, &id, json!({ "seq": seq, "waitedMs": waited_ms }));
-        }
+        step.inject(seq, Some(written_ms));
         step.finish()
     }
 
@@ -67,23 +68,23 @@ impl Interaction {
         step.finish()
     }
 
-    /// CXone acknowledged a suggestion. The answer is how long that took, in milliseconds: from our own note of when the
-    /// frame was written, or, where the acknowledgement overtook that note, from CXone's `sentTimestamp` if it lies
-    /// between submission and now. Only the first acknowledgement of a suggestion counts.
-    pub fn acked(
-        &mut self,
-        cx: &Context<'_>,
-        suggestion_id: &str,
-        sent_timestamp_ms: Option<i64>,
-    ) -> (Option<u64>, Effects) {
+    /// CXone acknowledged a suggestion. One that was not noted as sent is so now, in the same step: its entry is closed,
+    /// and the records say `injected` before they say `acknowledged`.
+    ///
+    /// The answer is how long the acknowledgement took, in milliseconds: from our own note of when the frame was written,
+    /// or, where there is none yet, from `sent_ms` if it lies between submission and now. That is when the caller wrote
+    /// the frame, or CXone's `sentTimestamp` where somebody else did. Only the first acknowledgement of a suggestion
+    /// counts.
+    pub fn acked(&mut self, cx: &Context<'_>, suggestion_id: &str, sent_ms: Option<i64>) -> (Option<u64>, Effects) {
         let mut step = Step::new(self, cx);
         let Some(slot) = step.slot_mut(suggestion_id).filter(|slot| !slot.acked) else {
             return (None, step.finish());
         };
         slot.acked = true;
-        let by_cxone_ms = sent_timestamp_ms.filter(|sent_ms| (slot.since_ms..=cx.now_ms).contains(sent_ms));
+        let told_ms = sent_ms.filter(|sent_ms| (slot.since_ms..=cx.now_ms).contains(sent_ms));
         let seq = slot.seq;
-        let latency_ms = slot.sent_ms.or(by_cxone_ms).map(|sent_ms| elapsed_ms(sent_ms, cx.now_ms));
+        let latency_ms = slot.sent_ms.or(told_ms).map(|sent_ms| elapsed_ms(sent_ms, cx.now_ms));
+        step.inject(seq, told_ms);
         step.record(Event::Acknowledged, suggestion_id, json!({ "seq": seq, "latencyMs": latency_ms }));
         (latency_ms, step.finish())
     }
@@ -92,12 +93,16 @@ impl Interaction {
     /// told. The answer is whether it was active; of one that was not, nothing changes, so a repeat counts once.
     ///
     /// One that still waits to be sent may be answered too: whoever sent it may have been killed before it could note so.
+    /// Nobody can answer what was not sent, so the records say `injected` first.
     pub fn answered(&mut self, cx: &Context<'_>, suggestion_id: &str, answer: Answer, hooks: Hooks) -> (bool, Effects) {
         let mut step = Step::new(self, cx);
         let Some(slot) = step.free(|slot| slot.id == suggestion_id) else {
             return (false, step.finish());
         };
-        step.close(slot.seq);
+        if slot.state == ActiveState::Queued {
+            step.close(slot.seq);
+            step.record_injected(&slot, None);
+        }
         let event = step.count(answer);
         let waited_ms = slot.sent_ms.map(|sent_ms| elapsed_ms(sent_ms, cx.now_ms));
         let (accepted, dismissed) = (step.document.accepted, step.document.dismissed);
@@ -135,6 +140,22 @@ impl Step<'_> {
 
     fn queued_slot(&mut self, seq: u64) -> Option<&mut Active> {
         self.document.active.iter_mut().find(|slot| slot.seq == seq && slot.state == ActiveState::Queued)
+    }
+
+    /// A suggestion that was not noted as sent is so now, at `written_ms` if that is known.
+    fn inject(&mut self, seq: u64, written_ms: Option<i64>) {
+        let sent_ms = written_ms.unwrap_or(self.cx.now_ms);
+        let Some(slot) = self.queued_slot(seq) else { return };
+        slot.state = ActiveState::Sent;
+        slot.sent_ms = Some(sent_ms);
+        let slot = slot.clone();
+        self.close(seq);
+        self.record_injected(&slot, written_ms);
+    }
+
+    fn record_injected(&mut self, slot: &Active, written_ms: Option<i64>) {
+        let waited_ms = written_ms.map(|written_ms| elapsed_ms(slot.since_ms, written_ms));
+        self.record(Event::Injected, &slot.id, json!({ "seq": slot.seq, "waitedMs": waited_ms }));
     }
 
     fn expire(&mut self, seq: u64) {

@@ -266,19 +266,36 @@ fn a_latency_is_never_negative() {
 }
 
 #[test]
-fn an_acknowledgement_that_overtakes_our_note_is_measured_by_cxones_time_if_that_can_be() {
-    for (sent_timestamp_ms, expected) in
+fn an_acknowledgement_of_what_is_not_noted_as_sent_notes_it_in_the_same_step() {
+    for (sent_ms, expected) in
         [(Some(NOW_MS + 20), Some(30)), (Some(NOW_MS - 1), None), (Some(NOW_MS + 51), None), (None, None)]
     {
         let mut bench = Bench::new();
-        bench.submit("a").unwrap();
+        let seq = bench.submit("a").unwrap().seq;
         bench.now_ms += 50;
-        let (latency_ms, effects) = bench.step(|document, cx| document.acked(cx, "a", sent_timestamp_ms));
-        assert_eq!(latency_ms, expected);
-        assert!(effects.close.is_empty());
-        let sent = bench.effects(|document, cx| document.sent(cx, 0));
-        assert_eq!(sent.close, [0]);
+        let (latency_ms, effects) = bench.step(|document, cx| document.acked(cx, "a", sent_ms));
+        assert_eq!((latency_ms, effects.close), (expected, vec![seq]));
+        let events: Vec<_> = effects.audit.iter().map(|record| record.event.as_str()).collect();
+        assert_eq!(events, [Event::Injected.label(), Event::Acknowledged.label()]);
+        assert_eq!(effects.audit[0].details["waitedMs"], json!(expected.map(|_| 20)));
+        assert_eq!(effects.audit[1].details["latencyMs"], json!(expected));
+        assert_eq!(bench.document.slot("a").map(|slot| slot.state), Some(ActiveState::Sent));
+        assert!(bench.effects(|document, cx| document.sent(cx, seq)).is_empty());
+        assert!(bench.effects(|document, cx| document.acked(cx, "a", sent_ms).1).is_empty());
+        assert!(bench.effects(|document, cx| document.window_over(cx, seq)).is_empty());
     }
+}
+
+#[test]
+fn a_frame_that_is_noted_late_was_sent_when_it_was_written() {
+    let mut bench = Bench::new();
+    let seq = bench.submit("a").unwrap().seq;
+    bench.now_ms += 5_000;
+    let effects = bench.effects(|document, cx| document.sent_at(cx, seq, NOW_MS + 40));
+    assert_eq!(effects.close, [seq]);
+    assert_eq!(bench.assert_last(Event::Injected, "a")["waitedMs"], 40);
+    bench.now_ms += 1_000;
+    assert_eq!(bench.step(|document, cx| document.acked(cx, "a", None)).0, Some(5_960));
 }
 
 #[test]
@@ -340,6 +357,8 @@ fn an_answer_before_the_note_that_it_was_sent_closes_the_entry() {
     let (was_active, effects) = bench.answer("a", Answer::Accepted);
     assert!(was_active);
     assert_eq!(effects.close, [seq]);
+    let events: Vec<_> = effects.audit.iter().map(|record| record.event.as_str()).collect();
+    assert_eq!(events, [Event::Injected.label(), Event::Accepted.label()], "nobody answers what was not sent");
     assert!(bench.effects(|document, cx| document.sent(cx, seq)).is_empty());
 }
 
