@@ -1,16 +1,18 @@
-//! The same measurements for `CloudWatch`: one line of its embedded metric format (EMF) on standard output, now and then.
+//! The same measurements for `CloudWatch`: lines of its embedded metric format (EMF) on standard output, now and then.
 //!
-//! Whatever collects the container's log turns such lines into metrics; no agent and no request is needed. Counters go
-//! out as what was added since the line before, gauges as they stand, the histogram as its buckets. A metric has one
-//! dimension, `Service`, so that its average is that over all tasks, which is what scaling goes by. What stands behind
-//! a label is in the line, too, as plain properties: to be searched for, and not to be paid for as a metric each.
+//! Whatever collects the container's log turns such lines into metrics; no agent and no request is needed. What is told
+//! is what `/metrics` says, whoever measured it: counters as what was added since the time before, gauges as they stand,
+//! histograms as their buckets. A metric has one dimension, `Service`, so that its average is that over all tasks, which
+//! is what scaling goes by. What stands behind a label is in the line, too, as plain properties: to be searched for, and
+//! not to be paid for as a metric each. The few whose sum over a label means nothing have that label as a dimension, and
+//! lines of their own.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::proto::{MetricFamily, MetricType};
+use earpiece_core::telemetry as names;
 use serde_json::{Map, Value, json};
 use tracing::warn;
 
@@ -20,11 +22,15 @@ use crate::clock::wall_ms;
 /// Where the metrics are found in `CloudWatch`.
 const NAMESPACE: &str = "Earpiece";
 
-/// The value of the one dimension.
+/// The value of the dimension that every metric has.
 const SERVICE: &str = "shim";
 
-/// How often a line is written: `CloudWatch` keeps one value a minute, and scaling looks as often.
+/// How often lines are written: `CloudWatch` keeps one value a minute, and scaling looks as often.
 const PERIOD: Duration = Duration::from_mins(1);
+
+/// Gauges whose one label is a dimension: an alarm has to know which lane is stuck and which lease is free. They cost a
+/// metric per value of the label, of which there are three or four.
+const TOLD_APART: [&str; 4] = [names::OUTBOX_AGE_SECONDS, names::LEASES_HELD, names::UPLINK_UP, names::UPLINK_REFUSED];
 
 /// Everything that was measured, at one instant.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -49,55 +55,111 @@ struct Distribution {
 }
 
 impl Snapshot {
-    /// Reads what a registry gathered.
-    pub(crate) fn of(families: &[MetricFamily]) -> Self {
-        Self(families.iter().filter_map(|family| Some((family.name().to_owned(), read(family)?))).collect())
-    }
-}
-
-fn read(family: &MetricFamily) -> Option<Family> {
-    let series = |value: fn(&prometheus::proto::Metric) -> f64| -> Series {
-        family.get_metric().iter().map(|metric| (labels(metric), value(metric))).collect()
-    };
-    match family.get_field_type() {
-        MetricType::COUNTER => Some(Family::Counter(series(|metric| metric.get_counter().get_value()))),
-        MetricType::GAUGE => Some(Family::Gauge(series(|metric| metric.get_gauge().get_value()))),
-        MetricType::HISTOGRAM => {
-            let histogram = family.get_metric().first()?.get_histogram();
-            let buckets = histogram.get_bucket().iter();
-            Some(Family::Histogram(Distribution {
-                buckets: buckets.map(|bucket| (bucket.upper_bound(), bucket.cumulative_count())).collect(),
-                count: histogram.get_sample_count(),
-                sum: histogram.get_sample_sum(),
-            }))
+    /// Reads what `/metrics` says. A line that cannot be read is left out, and no other with it.
+    pub(crate) fn read(text: &str) -> Self {
+        let mut snapshot = Self::default();
+        for line in text.lines() {
+            let read = match line.strip_prefix("# TYPE ") {
+                Some(declared) => snapshot.declare(declared),
+                None if line.starts_with('#') || line.is_empty() => Some(()),
+                None => snapshot.note(line),
+            };
+            if read.is_none() {
+                warn!("a metric could not be read; CloudWatch does not get it");
+            }
         }
-        // Not used here.
-        _ => None,
+        snapshot
+    }
+
+    fn declare(&mut self, declared: &str) -> Option<()> {
+        let (name, kind) = declared.split_once(' ')?;
+        let family = match kind {
+            "counter" => Family::Counter(Series::new()),
+            "gauge" => Family::Gauge(Series::new()),
+            "histogram" => Family::Histogram(Distribution::default()),
+            // Not used here.
+            _ => return None,
+        };
+        self.0.entry(name.to_owned()).or_insert(family);
+        Some(())
+    }
+
+    fn note(&mut self, line: &str) -> Option<()> {
+        let (series, value) = line.rsplit_once(' ')?;
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        // Labels and their values are words of the program: nothing in them is escaped.
+        let labels = labels.trim_end_matches('}').replace('"', "");
+        if let Some(Family::Counter(series) | Family::Gauge(series)) = self.0.get_mut(name) {
+            let value: f64 = value.parse().ok().filter(|value: &f64| value.is_finite())?;
+            *series.entry(labels).or_default() += value;
+            return Some(());
+        }
+        // What is said of a histogram has one of three words behind its name.
+        let (name, part) = name.rsplit_once('_')?;
+        let Some(Family::Histogram(distribution)) = self.0.get_mut(name) else { return None };
+        distribution.note(part, &labels, value)
+    }
+
+    fn apart(&self) -> impl Iterator<Item = (&String, &Series)> {
+        self.0.iter().filter_map(|(name, family)| match family {
+            Family::Gauge(series) if is_told_apart(name) => Some((name, series)),
+            _ => None,
+        })
     }
 }
 
-fn labels(metric: &prometheus::proto::Metric) -> String {
-    let pairs: Vec<String> =
-        metric.get_label().iter().map(|label| format!("{}={}", label.name(), label.value())).collect();
-    pairs.join(",")
+fn is_told_apart(name: &str) -> bool {
+    TOLD_APART.contains(&name)
 }
 
-/// One EMF line, without its line break, for what happened between two snapshots.
-pub(crate) fn emf(before: &Snapshot, now: &Snapshot, now_ms: i64) -> String {
-    let mut declared = Vec::new();
-    let mut line = Map::new();
-    for (name, family) in &now.0 {
+/// The lines, without their line breaks, for what happened between two snapshots: one with everything, then one for each
+/// value of a label that is a dimension.
+pub(crate) fn emf(before: &Snapshot, now: &Snapshot, now_ms: i64) -> Vec<String> {
+    let mut together = Line::of(&[]);
+    for (name, family) in now.0.iter().filter(|(name, _)| !is_told_apart(name)) {
         let Some((value, by_label)) = values(before.0.get(name), family) else { continue };
-        declared.push(json!({ "Name": name, "Unit": unit(name) }));
-        line.insert(name.clone(), value);
+        together.tell(name, value);
         for (labels, value) in by_label.into_iter().filter(|(labels, value)| !labels.is_empty() && *value != 0.0) {
-            line.insert(format!("{name}{{{labels}}}"), value.into());
+            together.properties.insert(format!("{name}{{{labels}}}"), value.into());
         }
     }
-    let directive = json!({ "Namespace": NAMESPACE, "Dimensions": [["Service"]], "Metrics": declared });
-    line.insert("_aws".to_owned(), json!({ "Timestamp": now_ms, "CloudWatchMetrics": [directive] }));
-    line.insert("Service".to_owned(), SERVICE.into());
-    Value::Object(line).to_string()
+    let mut apart: BTreeMap<&str, Line> = BTreeMap::new();
+    for (name, series) in now.apart() {
+        for (labels, value) in series {
+            let Some(dimension) = labels.split_once('=') else { continue };
+            apart.entry(labels).or_insert_with(|| Line::of(&[dimension])).tell(name, (*value).into());
+        }
+    }
+    std::iter::once(together).chain(apart.into_values()).map(|line| line.written(now_ms)).collect()
+}
+
+/// A line in the making.
+struct Line {
+    dimensions: Vec<String>,
+    declared: Vec<Value>,
+    properties: Map<String, Value>,
+}
+
+impl Line {
+    /// One with these dimensions beside `Service`.
+    fn of(dimensions: &[(&str, &str)]) -> Self {
+        let all = [("Service", SERVICE)].iter().chain(dimensions);
+        let properties: Map<String, Value> =
+            all.map(|(dimension, value)| ((*dimension).to_owned(), Value::from(*value))).collect();
+        Self { dimensions: properties.keys().cloned().collect(), declared: Vec::new(), properties }
+    }
+
+    fn tell(&mut self, name: &str, value: Value) {
+        self.declared.push(json!({ "Name": name, "Unit": unit(name) }));
+        self.properties.insert(name.to_owned(), value);
+    }
+
+    fn written(self, now_ms: i64) -> String {
+        let Self { dimensions, declared, mut properties } = self;
+        let directive = json!({ "Namespace": NAMESPACE, "Dimensions": [dimensions], "Metrics": declared });
+        properties.insert("_aws".to_owned(), json!({ "Timestamp": now_ms, "CloudWatchMetrics": [directive] }));
+        Value::Object(properties).to_string()
+    }
 }
 
 /// What a family says in the line, and the parts of it by label. `None` where there is nothing to say.
@@ -125,6 +187,24 @@ fn values(before: Option<&Family>, now: &Family) -> Option<(Value, Series)> {
 }
 
 impl Distribution {
+    /// Takes one of its lines. Several distributions of a name, told apart by labels, are taken as one.
+    fn note(&mut self, part: &str, labels: &str, value: &str) -> Option<()> {
+        match part {
+            "sum" => self.sum += value.parse::<f64>().ok().filter(|sum| sum.is_finite())?,
+            "count" => self.count += value.parse::<u64>().ok()?,
+            "bucket" => {
+                let bound: f64 = labels.split(',').find_map(|label| label.strip_prefix("le="))?.parse().ok()?;
+                let count: u64 = value.parse().ok()?;
+                match self.buckets.iter_mut().find(|(known, _)| known.total_cmp(&bound).is_eq()) {
+                    Some((_, known)) => *known += count,
+                    None => self.buckets.push((bound, count)),
+                }
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
     /// What came since, in the form from which `CloudWatch` works out percentiles: every bucket that got something, by its
     /// upper bound. What lay above the last bound counts as that bound. `None` when nothing came.
     fn since(&self, before: &Self) -> Option<Value> {
@@ -180,7 +260,7 @@ impl Reporter {
         Self { task, before: Snapshot(BTreeMap::new()) }
     }
 
-    /// A line now and then, until `over` resolves; and one at the end, so that nothing is left uncounted.
+    /// Lines now and then, until `over` resolves; and once more at the end, so that nothing is left uncounted.
     pub(crate) async fn run(mut self, over: impl Future<Output = ()>) {
         let mut over = std::pin::pin!(over);
         loop {
@@ -196,12 +276,16 @@ impl Reporter {
     }
 
     async fn report(&mut self) {
-        let now = Snapshot::of(&self.task.metrics.gather(&self.task));
-        let mut line = emf(&self.before, &now, wall_ms());
-        line.push('\n');
+        let Ok(text) = self.task.metrics.text(&self.task) else {
+            warn!("the metrics cannot be told to CloudWatch");
+            return;
+        };
+        let now = Snapshot::read(&text);
+        let lines = emf(&self.before, &now, wall_ms());
+        let text: String = lines.into_iter().flat_map(|line| [line, "\n".to_owned()]).collect();
         self.before = now;
         // Whoever reads our output may be slow.
-        let written = tokio::task::spawn_blocking(move || std::io::stdout().lock().write_all(line.as_bytes())).await;
+        let written = tokio::task::spawn_blocking(move || std::io::stdout().lock().write_all(text.as_bytes())).await;
         if !matches!(written, Ok(Ok(()))) {
             warn!("the metrics could not be written to standard output");
         }
@@ -210,7 +294,9 @@ impl Reporter {
 
 #[cfg(test)]
 mod tests {
-    use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+    use prometheus::{
+        Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    };
 
     use super::*;
 
@@ -219,6 +305,7 @@ mod tests {
         live: IntGauge,
         bytes: IntCounter,
         refusals: IntCounterVec,
+        leases: IntGaugeVec,
         ack: Histogram,
     }
 
@@ -230,6 +317,7 @@ mod tests {
                 bytes: IntCounter::new("earpiece_audio_bytes_total", "Bytes.").expect("a counter"),
                 refusals: IntCounterVec::new(Opts::new("earpiece_stream_refusals_total", "Refusals."), &["reason"])
                     .expect("counters"),
+                leases: IntGaugeVec::new(Opts::new(names::LEASES_HELD, "Leases."), &["lease"]).expect("gauges"),
                 ack: Histogram::with_opts(
                     HistogramOpts::new("earpiece_ack_latency_seconds", "Ack.").buckets(vec![0.001, 0.01, 0.1]),
                 )
@@ -238,19 +326,25 @@ mod tests {
             house.registry.register(Box::new(house.live.clone())).expect("new");
             house.registry.register(Box::new(house.bytes.clone())).expect("new");
             house.registry.register(Box::new(house.refusals.clone())).expect("new");
+            house.registry.register(Box::new(house.leases.clone())).expect("new");
             house.registry.register(Box::new(house.ack.clone())).expect("new");
             house
         }
 
         fn snapshot(&self) -> Snapshot {
-            Snapshot::of(&self.registry.gather())
+            Snapshot::read(&TextEncoder::new().encode_to_string(&self.registry.gather()).expect("text"))
         }
     }
 
+    fn lines(before: &Snapshot, now: &Snapshot) -> Vec<Value> {
+        let lines = emf(before, now, 1_700_000_000_000);
+        assert!(lines.iter().all(|line| !line.contains('\n')));
+        lines.iter().map(|line| serde_json::from_str(line).expect("one JSON document")).collect()
+    }
+
+    /// The line with everything that has no dimension of its own.
     fn line(before: &Snapshot, now: &Snapshot) -> Value {
-        let line = emf(before, now, 1_700_000_000_000);
-        assert!(!line.contains('\n'));
-        serde_json::from_str(&line).expect("one JSON document")
+        lines(before, now).swap_remove(0)
     }
 
     #[test]
@@ -316,5 +410,48 @@ mod tests {
         assert!((ack["Sum"].as_f64().expect("a number") - 3.2005).abs() < 1e-9);
         let quiet = line(&house.snapshot(), &house.snapshot());
         assert!(quiet.get("earpiece_ack_latency_seconds").is_none());
+    }
+
+    #[test]
+    fn a_label_that_is_a_dimension_has_a_line_per_value_and_is_in_no_sum() {
+        let house = House::open();
+        house.leases.with_label_values(&["insights"]).set(1);
+        house.leases.with_label_values(&["popups"]).set(0);
+        let lines = lines(&Snapshot::default(), &house.snapshot());
+        let [together, insights, popups] = &lines[..] else { panic!("three lines, not {}", lines.len()) };
+        assert!(!together.to_string().contains(names::LEASES_HELD));
+        for (line, lease, held) in [(insights, "insights", 1.0), (popups, "popups", 0.0)] {
+            let directive = &line["_aws"]["CloudWatchMetrics"][0];
+            assert_eq!(directive["Dimensions"], json!([["Service", "lease"]]));
+            assert_eq!(directive["Metrics"], json!([{ "Name": names::LEASES_HELD, "Unit": "Count" }]));
+            assert_eq!((&line["Service"], &line["lease"]), (&json!("shim"), &json!(lease)));
+            assert_eq!(line[names::LEASES_HELD], held, "a free lease is told as well");
+        }
+    }
+
+    #[test]
+    fn what_the_uplinks_measure_is_told_like_everything_else() {
+        let uplink = earpiece_uplink::Metrics::new().expect("metrics");
+        let lines = lines(&Snapshot::default(), &Snapshot::read(&uplink.text()));
+        assert_eq!(lines[0][names::SUGGESTIONS], 0.0);
+        assert_eq!(lines[0][names::OUTBOX_DEAD], 0.0);
+        let told = |name: &str, label: &str| -> Vec<&Value> {
+            lines.iter().filter(|line| line.get(name).is_some()).map(|line| &line[label]).collect()
+        };
+        assert_eq!(told(names::OUTBOX_AGE_SECONDS, "lane"), ["insights", "popups", "suggestions", "webhooks"]);
+        for (name, label) in
+            [(names::LEASES_HELD, "lease"), (names::UPLINK_UP, "uplink"), (names::UPLINK_REFUSED, "uplink")]
+        {
+            assert_eq!(told(name, label), ["insights", "popups", "suggestions"], "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_metric_costs_no_other_metric() {
+        let text = "# HELP a A.\n# TYPE a counter\na 1\nnonsense\nb 2\n# TYPE c summary\nc_sum 1\na_sum 4\n\
+                    # TYPE d gauge\nd NaN\nd{x=\"y\"} 3\n";
+        let line = line(&Snapshot::default(), &Snapshot::read(text));
+        assert_eq!((&line["a"], &line["d"], &line["d{x=y}"]), (&json!(1.0), &json!(3.0), &json!(3.0)));
+        assert!(line.get("b").is_none() && line.get("c").is_none());
     }
 }

@@ -12,6 +12,7 @@
 //! | `contacts` | which streams are current on this task, whom to fence, who watches |
 //! | `ingest` | audio that came through API Gateway, in pieces |
 //! | `publish` | contact events for pages that listen |
+//! | [`assistance`] | what the assist app says that is meant for the agent |
 //! | `finish` | contacts that are over: recording and ledger |
 //! | `admission`, [`limits`] | who gets in, and every limit |
 //! | [`settings`] | configuration into values that can be used |
@@ -23,6 +24,7 @@
 //! segments are written (`recorder`) and how the assist app is spoken to (`relay`).
 
 mod admission;
+pub mod assistance;
 mod claim;
 mod clock;
 mod contacts;
@@ -52,8 +54,8 @@ use std::time::{Duration, Instant};
 use ::http::{Request, Response};
 use bytes::Bytes;
 use earpiece_core::access::{Penalties, PenaltyRules, Verifier, Who};
-use earpiece_core::contact::event::ContactEvent;
-use earpiece_core::contact::timeline;
+use earpiece_core::contact::event::{AppEvent, ContactEvent};
+use earpiece_core::contact::{ContactKey, timeline};
 use earpiece_https::server::Tls;
 use earpiece_push::Push;
 use earpiece_recorder::Recorder;
@@ -64,13 +66,14 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 
 pub use limits::Limits;
 pub use settings::{Settings, TokenPolicy, TokenSource};
 
 use admission::Admission;
+use assistance::{Assistance, Rulebook};
 use contacts::Contacts;
 use emf::Reporter;
 use ingest::Ingest;
@@ -120,6 +123,8 @@ pub struct Parts {
     pub emf: bool,
     /// Who is asked not to scale this task in while it has streams.
     pub ecs_agent: Option<EcsAgent>,
+    /// The way back to the agent, if there is one, and the rules for what may take it.
+    pub uplink: Option<(earpiece_uplink::Parts, Rulebook)>,
 }
 
 /// What went wrong so that the shim could not be served at all.
@@ -147,6 +152,7 @@ pub(crate) struct Task {
     pub(crate) doors: Option<Doors>,
     pub(crate) extra_metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     pub(crate) ingest: Option<Ingest>,
+    pub(crate) assistance: Option<Assistance>,
     penalties: Mutex<Penalties>,
     held_back: Semaphore,
     started: Instant,
@@ -174,6 +180,13 @@ impl Task {
         }
     }
 
+    /// Takes what the assist app says that is meant for the agent.
+    pub(crate) fn hear(&self, contact: ContactKey, event: &AppEvent) {
+        if let Some(assistance) = &self.assistance {
+            assistance.hear(contact, event);
+        }
+    }
+
     /// Whether a presented token may come from this place.
     pub(crate) fn takes_tokens_from(&self, source: TokenSource) -> bool {
         self.tokens.sources.contains(&source)
@@ -190,7 +203,7 @@ impl Drop for Busy {
 }
 
 impl Task {
-    fn new(parts: Parts) -> Result<Arc<Self>, RunError> {
+    fn new(parts: Parts, assistance: Option<Assistance>) -> Result<Arc<Self>, RunError> {
         Ok(Arc::new(Self {
             contacts: Contacts::new(limits::as_us(parts.limits.quiet), parts.watchers),
             metrics: Metrics::new()?,
@@ -211,6 +224,7 @@ impl Task {
             doors: parts.doors,
             extra_metrics: parts.extra_metrics,
             ingest: parts.ingest.map(Ingest::new),
+            assistance,
         }))
     }
 }
@@ -223,10 +237,13 @@ impl Task {
 /// # Errors
 ///
 /// [`RunError`] before anything is served.
-pub async fn run(listener: TcpListener, shutdown: impl Future<Output = ()>, parts: Parts) -> Result<(), RunError> {
+pub async fn run(listener: TcpListener, shutdown: impl Future<Output = ()>, mut parts: Parts) -> Result<(), RunError> {
     let Beside { connections_url, emf, ecs_agent } = Beside::of(&parts);
     let events = connections_url.is_some().then(|| parts.watchers.subscribe());
-    let task = Task::new(parts)?;
+    let uplink = parts.uplink.take();
+    let way_back = uplink.map(|(uplink, book)| WayBack::open(&mut parts, uplink, &book));
+    let (assistance, way_back) = way_back.unzip();
+    let task = Task::new(parts, assistance)?;
     let mut beside = JoinSet::new();
     beside.spawn(finish::sweep(task.clone()));
     beside.spawn(finish::adopt(task.clone()));
@@ -250,6 +267,9 @@ pub async fn run(listener: TcpListener, shutdown: impl Future<Output = ()>, part
     let reporter = emf.then(|| tokio::spawn(Reporter::new(task.clone()).run(async { drop(is_over.await) })));
     shutdown.await;
     drain(&task).await;
+    if let Some(way_back) = way_back {
+        way_back.close().await;
+    }
     beside.abort_all();
     drop(over);
     if let Some(reporter) = reporter {
@@ -257,6 +277,39 @@ pub async fn run(listener: TcpListener, shutdown: impl Future<Output = ()>, part
         let _ = tokio::time::timeout(LAST_LINE_MAX, reporter).await;
     }
     Ok(())
+}
+
+/// The way back to the agent, beside the streams.
+struct WayBack {
+    running: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+    _at_work: JoinSet<()>,
+}
+
+impl WayBack {
+    /// Begins to work, and shows what it measures with everything else.
+    fn open(parts: &mut Parts, uplink: earpiece_uplink::Parts, book: &Rulebook) -> (Assistance, Self) {
+        let metrics = uplink.metrics.clone();
+        let (ear, hearing) = earpiece_uplink::channel();
+        let (assistance, at_work) = Assistance::open(&parts.store, ear, metrics.clone(), book);
+        let extra = parts.extra_metrics.take();
+        parts.extra_metrics = Some(Arc::new(move || {
+            extra.as_ref().map_or_else(|| metrics.text(), |extra| metrics::merged(&extra(), &metrics.text()))
+        }));
+        let (stop, stopping) = oneshot::channel::<()>();
+        let running = tokio::spawn(earpiece_uplink::run(uplink, hearing, async {
+            // Told or dropped: both mean the end.
+            let _ = stopping.await;
+        }));
+        (assistance, Self { running, stop, _at_work: at_work })
+    }
+
+    /// Gives the leases back, so that another task goes on at once. After the streams have settled: until then they
+    /// may have something to say. It ends by itself within a bound.
+    async fn close(self) {
+        let _ = self.stop.send(());
+        let _ = self.running.await;
+    }
 }
 
 /// What runs beside the streams, as far as a task is asked to.

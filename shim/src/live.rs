@@ -497,6 +497,7 @@ async fn end_stream(task: &Task, facts: &StreamFacts, reason: CloseReason) {
 async fn keep_events(task: Arc<Task>, contact: ContactKey, log: EventLog, mut said: mpsc::Receiver<AppEvent>) {
     while let Some(event) = said.recv().await {
         log.push(&event);
+        task.hear(contact, &event);
         task.contacts.tell(contact, event.at_us, What::App(event));
     }
 }

@@ -206,7 +206,7 @@ impl Metrics {
 
 /// Two sets of metrics as one, as the format asks for: of a metric that both have, the values stand together below the
 /// help and type of the first, and of a value that both have there is one: the sum.
-fn merged(ours: &str, extra: &str) -> String {
+pub(crate) fn merged(ours: &str, extra: &str) -> String {
     let mut families: Vec<(&str, Vec<Cow<'_, str>>)> = Vec::new();
     for (is_extra, line) in ours.lines().map(|line| (false, line)).chain(extra.lines().map(|line| (true, line))) {
         let Some(name) = family_of(line) else { continue };

@@ -3,12 +3,14 @@
 use std::process;
 use std::time::Duration;
 
-use earpiece_core::config::Env;
+use earpiece_core::config::{Env, ProcessEnv};
 use earpiece_core::contact::event::ContactEvent;
 use earpiece_core::contact::timeline;
-use earpiece_recorder::{OpenError, Recorder};
+use earpiece_https::{Client, Trust, TrustError};
+use earpiece_recorder::Recorder;
 use earpiece_relay::{SettingsError, VoiceRelay};
 use earpiece_store::Store;
+use earpiece_uplink::OpenError;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
@@ -18,6 +20,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::assistance::Rulebook;
 use crate::{Parts, RunError, Settings, settings};
 
 /// Events that a watcher may be behind.
@@ -31,7 +34,7 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(1);
 pub enum ServiceError {
     /// The recordings' place cannot be used.
     #[error("EARPIECE_RECORDINGS cannot be used: {0}")]
-    Recordings(#[from] OpenError),
+    Recordings(#[from] earpiece_recorder::OpenError),
     /// The assist app's settings cannot be used.
     #[error("EARPIECE_ASSIST_URL cannot be used: {0}")]
     Assist(#[from] SettingsError),
@@ -43,6 +46,12 @@ pub enum ServiceError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The certificates that others are judged by.
+    #[error("EARPIECE_CA_FILE cannot be used: {0}")]
+    Trust(#[from] TrustError),
+    /// What is configured for the way back to the agent.
+    #[error(transparent)]
+    Uplink(#[from] OpenError),
     /// The shim itself.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -63,6 +72,9 @@ pub fn log_to_stderr(env: &impl Env) {
         "earpiece_push",
         "earpiece_functions",
         "earpiece_gateway",
+        "earpiece_uplink",
+        "earpiece_cxone",
+        "earpiece_knowledge",
     ];
     let others = level.min(LevelFilter::WARN);
     let targets = Targets::new()
@@ -101,7 +113,23 @@ pub fn parts(settings: &Settings, store: Store) -> Result<Parts, ServiceError> {
         connections_url: settings.connections_url.clone(),
         emf: settings.emf,
         ecs_agent: settings.ecs_agent.clone(),
+        uplink: None,
     })
+}
+
+/// Adds the way back to the agent to the parts, where CXone's credentials are configured.
+///
+/// # Errors
+///
+/// When something that was configured for it cannot be used.
+pub async fn add_uplink(parts: &mut Parts, settings: &Settings, env: &impl Env) -> Result<(), ServiceError> {
+    let Some(cxone) = &settings.uplink.cxone else { return Ok(()) };
+    let trust = Trust::read(env)?;
+    let client = Client::new(&trust)?;
+    let uplink = settings.uplink.open(parts.name.clone(), parts.store.clone(), client, &trust, env).await?;
+    let book = Rulebook { rules: uplink.settings.rules, keep: uplink.settings.audit_keep, bus_no: cxone.bus_no() };
+    parts.uplink = Some((uplink, book));
+    Ok(())
 }
 
 /// A name for this task that no other has: the host, the process, and a random part for hosts that all look alike.
@@ -141,7 +169,8 @@ pub fn block_on(settings: Settings) -> Result<(), ServiceError> {
     let served = runtime.block_on(async move {
         let shutdown = shutdown_signal()?;
         let store = Store::connect(&settings.table, None).await;
-        let parts = parts(&settings, store)?;
+        let mut parts = parts(&settings, store)?;
+        add_uplink(&mut parts, &settings, &ProcessEnv).await?;
         let listener = TcpListener::bind(settings.listen)
             .await
             .map_err(|source| ServiceError::System { what: "cannot listen on EARPIECE_LISTEN", source })?;

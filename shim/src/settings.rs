@@ -214,6 +214,8 @@ pub struct Settings {
     pub emf: bool,
     /// Who is asked not to scale this task in.
     pub ecs_agent: Option<EcsAgent>,
+    /// The way back to the agent.
+    pub uplink: earpiece_uplink::Config,
     /// Where the keys of our own tokens are read, once there is a store.
     pub(crate) keys: TableKeys,
 }
@@ -243,6 +245,7 @@ impl Settings {
         let limits = limits(&mut reader);
         let recorder = recorder(&mut reader, &limits);
         let voice = voice(&mut reader, &limits);
+        let uplink = earpiece_uplink::Config::read(&mut reader);
         reader.finish()?;
         let listen = listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 8080)));
         Ok(Self {
@@ -258,6 +261,7 @@ impl Settings {
             connections_url,
             emf,
             ecs_agent,
+            uplink,
             keys,
         })
     }

@@ -19,6 +19,7 @@ pub(crate) async fn keep(task: Arc<Task>, facts: StreamFacts, mut said: mpsc::Re
     let hear = async {
         while let Some(event) = said.recv().await {
             log.push(&event);
+            task.hear(facts.contact, &event);
             task.contacts.tell(facts.contact, event.at_us, What::App(event));
         }
         drop(silent);

@@ -183,7 +183,7 @@ mod tests {
             .with(&settings::INGEST_TOKENS, "pieces");
         let settings = Settings::read(&env).expect("settings");
         let parts = service::parts(&settings, Store::connect_local("http://127.0.0.1:1", "none")).expect("parts");
-        (Task::new(parts).expect("a task"), data)
+        (Task::new(parts, None).expect("a task"), data)
     }
 
     fn session(task: &Arc<Task>, position: Option<u64>) -> Session {

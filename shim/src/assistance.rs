@@ -1,0 +1,162 @@
+//! What the assist app says on a voice socket that is meant for the agent: suggestions into the outbox, transcripts to
+//! the insight side.
+//!
+//! Nobody who says something waits: each queue is bounded, and what does not fit is counted. Suggestions of one contact
+//! are taken in their order. The rules are in `core`, the sending is in `earpiece_uplink`.
+
+use std::time::Duration;
+
+use earpiece_core::assist::{InteractionId, Rules, Suggestion};
+use earpiece_core::contact::ContactKey;
+use earpiece_core::contact::event::AppEvent;
+use earpiece_core::secret::Private;
+use earpiece_store::Store;
+use earpiece_uplink::{Ear, Heard, Metrics, Said};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+use crate::clock::wall_ms;
+
+/// Suggestions on their way to the store at the same time. One contact's stay behind one another.
+const LANES: u64 = 16;
+/// Suggestions that may wait in one lane: as many as the store takes in some seconds.
+const LANE_SUGGESTIONS_MAX: usize = 256;
+
+/// The type of a suggestion, and of a transcript, on a voice socket.
+const SUGGESTION: &str = "suggestion";
+const TRANSCRIPT: &str = "transcript";
+
+/// What suggestions are judged by, and how long the record of them is kept.
+#[derive(Debug, Clone)]
+pub struct Rulebook {
+    /// The rules.
+    pub rules: Rules,
+    /// How long an interaction and its audit are kept after its last change.
+    pub keep: Duration,
+    /// The business unit that CXone's credentials belong to, where it is set: suggestions of others have no way out.
+    pub bus_no: Option<u64>,
+}
+
+/// Where the streams of this task put what the assist app says.
+pub(crate) struct Assistance {
+    ear: Ear,
+    lanes: Vec<mpsc::Sender<(InteractionId, Suggestion)>>,
+    metrics: Metrics,
+    bus_no: Option<u64>,
+}
+
+impl Assistance {
+    /// Opens the queues, and works them until the returned set is dropped.
+    pub(crate) fn open(store: &Store, ear: Ear, metrics: Metrics, book: &Rulebook) -> (Self, JoinSet<()>) {
+        let mut at_work = JoinSet::new();
+        let lanes = (0..LANES).map(|_| {
+            let (lane, waiting) = mpsc::channel(LANE_SUGGESTIONS_MAX);
+            at_work.spawn(submit_each(store.clone(), waiting, metrics.clone(), book.clone()));
+            lane
+        });
+        let lanes = lanes.collect();
+        (Self { ear, lanes, metrics, bus_no: book.bus_no }, at_work)
+    }
+
+    /// Takes what is meant for the agent, and leaves the rest.
+    pub(crate) fn hear(&self, contact: ContactKey, event: &AppEvent) {
+        if self.bus_no.is_some_and(|ours| ours != contact.bus_no) {
+            return;
+        }
+        match event.kind.as_str() {
+            SUGGESTION => self.suggestion(contact, event),
+            TRANSCRIPT => self.transcript(contact, event),
+            _ => {}
+        }
+    }
+
+    fn suggestion(&self, contact: ContactKey, event: &AppEvent) {
+        let Some(suggestion) = read(event, wall_ms()) else { return self.metrics.suggestion("unreadable") };
+        let lane = usize::try_from(contact.contact_id % LANES).unwrap_or_default();
+        let is_taken =
+            self.lanes.get(lane).is_some_and(|lane| lane.try_send((contact_id(contact), suggestion)).is_ok());
+        if !is_taken {
+            self.metrics.suggestion("dropped");
+        }
+    }
+
+    /// What may still change is not looked up.
+    fn transcript(&self, contact: ContactKey, event: &AppEvent) {
+        let body = event.body.reveal();
+        let is_final = body.get("final").and_then(Value::as_bool).unwrap_or(true);
+        let Some(text) = body.get("text").and_then(Value::as_str).filter(|_| is_final) else { return };
+        let text = Private::new(text.to_owned());
+        let what = Said::Fragment { text, at_ms: event.at_us.div_euclid(1000) };
+        self.ear.hear(Heard { interaction: contact_id(contact), what });
+    }
+}
+
+fn contact_id(contact: ContactKey) -> InteractionId {
+    InteractionId::from(&contact)
+}
+
+/// One without an id is named by its stream and its instant: an app that says it twice says two.
+fn read(event: &AppEvent, now_ms: i64) -> Option<Suggestion> {
+    let mut body = event.body.reveal().clone();
+    let fields = body.as_object_mut()?;
+    if fields.get("id").is_none_or(Value::is_null) {
+        fields.insert("id".to_owned(), json!(format!("{}-{}", event.stream, event.at_us)));
+    }
+    match Suggestion::read(&body, now_ms) {
+        Ok(suggestion) => Some(suggestion),
+        Err(fault) => {
+            debug!(stream = %event.stream, why = %fault.public, "a suggestion of the app cannot be read");
+            None
+        }
+    }
+}
+
+async fn submit_each(
+    store: Store,
+    mut waiting: mpsc::Receiver<(InteractionId, Suggestion)>,
+    metrics: Metrics,
+    book: Rulebook,
+) {
+    let keep_ms = u64::try_from(book.keep.as_millis()).unwrap_or(u64::MAX);
+    while let Some((interaction, suggestion)) = waiting.recv().await {
+        match earpiece_uplink::submit(&store, &interaction, &suggestion, &book.rules, keep_ms, wall_ms()).await {
+            Ok(Ok(_)) => metrics.suggestion("accepted"),
+            Ok(Err(rejection)) => {
+                metrics.suggestion("refused");
+                info!(%interaction, rule = rejection.rule(), "a suggestion of the app was refused");
+            }
+            Err(error) => {
+                metrics.suggestion("lost");
+                warn!(%interaction, %error, "a suggestion of the app could not be kept");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use earpiece_core::contact::StreamId;
+
+    use super::*;
+
+    fn event(body: Value) -> AppEvent {
+        AppEvent { stream: StreamId::new(), at_us: 5_000, kind: SUGGESTION.to_owned(), body: Private::new(body) }
+    }
+
+    #[test]
+    fn a_suggestion_without_an_id_is_named_by_its_stream_and_its_instant() {
+        let bare = event(json!({ "type": "suggestion", "content": "Ask.", "relevanceScore": 0.9 }));
+        let read_once = read(&bare, 1).expect("a suggestion");
+        assert_eq!(read_once.id, format!("{}-5000", bare.stream));
+        let named = event(json!({ "type": "suggestion", "id": "s1", "content": "Ask.", "relevanceScore": 0.9 }));
+        assert_eq!(read(&named, 1).expect("a suggestion").id, "s1");
+    }
+
+    #[test]
+    fn what_is_no_suggestion_is_not_taken_for_one() {
+        assert!(read(&event(json!({ "type": "suggestion" })), 1).is_none());
+        assert!(read(&event(json!("suggestion")), 1).is_none());
+    }
+}
