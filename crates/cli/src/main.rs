@@ -10,26 +10,34 @@
 //! | `gateway` | the front of API Gateway's WebSocket APIs, before Lambda functions on this machine |
 //! | `token` | secrets that people configure |
 //! | `contacts` | what the store and the recordings know |
-//! | `utterances` | dead letters: what could not be delivered, and another try |
-//! | `source` | where those two look: a server's state, a folder, a table on AWS |
+//! | `utterances` | dead letters of the text hook: what could not be delivered, and another try |
+//! | `outbox` | dead letters of the way back: what could not be sent, and another try |
+//! | `audit` | whether the record of an interaction is whole |
+//! | `platform` | CXone's platform, for those without a tenant |
+//! | `source` | where those look: a server's state, a folder, a table on AWS |
 //! | `folder` | a data folder: one process works on it, others find that process |
 //! | `clips`, `voice` | speech that comes with the program, and speech from files |
+//! | `clock` | what time it is |
 //! | `stage`, `paint`, `figure`, `meter` | what is shown, how it looks |
 //! | `trouble` | what is said when something does not work, and the exit code |
 //!
 //! What does not live here: anything that a call needs when nobody watches.
 
 mod args;
+mod audit;
 mod bench;
 mod call;
 mod clips;
+mod clock;
 mod contacts;
 mod demo;
 mod figure;
 mod folder;
 mod gateway;
 mod meter;
+mod outbox;
 mod paint;
+mod platform;
 mod serve;
 mod source;
 mod stage;
@@ -86,6 +94,9 @@ async fn carry_out(command: Command, stage: &Stage) -> Result<(), Trouble> {
         Command::Bench(args) => bench::run(&args, stage).await,
         Command::Contacts(args) => contacts::run(&args, stage).await,
         Command::Utterances(args) => utterances::run(&args, stage).await,
+        Command::Outbox(args) => outbox::run(&args, stage).await,
+        Command::Audit(args) => audit::run(&args, stage).await,
+        Command::Platform(args) => platform::run(&args, stage).await,
     }
 }
 

@@ -1,12 +1,11 @@
 //! `utterances`: dead letters, and another try for them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use earpiece_core::contact::ContactKey;
 use earpiece_store::{DueUtterance, Store};
 use serde_json::{Value, json};
 
 use crate::args::{Act, UtterancesArgs};
+use crate::clock::now_ms;
 use crate::paint::Tone;
 use crate::serve::from_store;
 use crate::source::Source;
@@ -114,9 +113,4 @@ async fn revive_all(store: &Store, stage: &Stage) -> Result<(), Trouble> {
 fn told(stage: &Stage, revived: usize) -> Result<(), Trouble> {
     stage.line(format!("{revived} revived; the next sweep delivers them"));
     stage.document(&json!({ "revived": revived }))
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,6 +1,8 @@
 //! Every command, flag and help text. Values are checked as far as text alone allows; what they mean together is
 //! judged by the command.
 
+mod assist;
+mod bench;
 mod call;
 mod gateway;
 mod token;
@@ -11,6 +13,8 @@ use std::path::PathBuf;
 use clap::{Args as Flags, Parser, Subcommand};
 use earpiece_core::secret::Secret;
 
+pub(crate) use self::assist::{AuditArgs, Auditing, Handling, Letters, OutboxArgs, PlatformArgs};
+pub(crate) use self::bench::{AssistanceArgs, Bench, BenchArgs, StreamsArgs};
 pub(crate) use self::call::{CallArgs, CutBy, Hold, ParamsAs, TokenIn, name_of};
 pub(crate) use self::gateway::GatewayArgs;
 pub(crate) use self::token::{ClientArgs, New, TokenArgs};
@@ -62,6 +66,12 @@ pub(crate) enum Command {
     Contacts(ContactsArgs),
     /// Show utterances that could not be delivered, and have them tried again.
     Utterances(UtterancesArgs),
+    /// Show what could not be sent back to CXone, and have it tried again.
+    Outbox(OutboxArgs),
+    /// Check or export the audit of an interaction.
+    Audit(AuditArgs),
+    /// Stand in for CXone's platform: OAuth, REST, and the sockets that assistance uses.
+    Platform(PlatformArgs),
 }
 
 impl Default for Command {
@@ -72,9 +82,10 @@ impl Default for Command {
 
 /// Show a whole call: CXone, tunnel, assist app and recording in one process.
 ///
-/// Starts an embedded DynamoDB in memory, the tunnel, and a small assist app on free ports of this machine, and places
-/// one call with two human voices, one hold and one dropped connection. Everything you see is what really happens on the
-/// sockets. At the end the ledger is compared with what was sent, to the sample.
+/// Starts an embedded DynamoDB in memory, the tunnel, CXone's platform and a small assist app on free ports of this
+/// machine, and places one call with two human voices, one hold and one dropped connection. Two suggestions go back to the
+/// agent, who takes one; what is said brings cards of knowledge, and an angry caller a popup. Everything you see is what
+/// really happens on the sockets. At the end what was written down is compared with what was sent, to the sample.
 #[derive(Flags)]
 #[command(after_long_help = "\
 Examples:
@@ -145,61 +156,6 @@ pub(crate) struct ServeArgs {
     /// Its private key (PEM) [default: `EARPIECE_TLS_KEY`]
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-}
-
-/// Measure.
-#[derive(Flags)]
-#[command(after_long_help = "\
-Examples:
-  earpiece bench streams --streams 200 --seconds 20
-
-Both sides need an open file per stream: raise the limit first, as in `ulimit -n 4096` for 2000 streams.")]
-pub(crate) struct BenchArgs {
-    /// What to measure.
-    #[command(subcommand)]
-    pub(crate) what: Bench,
-}
-
-/// What to measure.
-#[derive(Subcommand)]
-pub(crate) enum Bench {
-    /// Many live streams in real time: is every byte accounted for, and what does a stream cost?
-    Streams(StreamsArgs),
-}
-
-/// Many live streams in real time: is every byte accounted for, and what does a stream cost?
-///
-/// Without --url it starts a server of its own (`earpiece serve`, another process) on a temporary folder, and measures
-/// that process: CPU per frame, memory per stream. Sixty seconds of 2000 streams write about 1 GB of recordings there;
-/// TMPDIR says where. The server and the generator share this machine, so its cores are shared as well.
-#[derive(Flags)]
-#[command(after_long_help = "\
-Examples:
-  earpiece bench streams                                               200 streams for 20 seconds
-  ulimit -n 4096; earpiece bench streams --streams 2000 --seconds 60   the table of docs/benchmarks.md
-  earpiece bench streams --streams 50 --seconds 10 --url ws://127.0.0.1:8080/audio --token s3cret
-
-Exit code 1 when a byte is not accounted for, or a stream was refused or lost.
-Needs an open file per stream: raise the limit with `ulimit -n`.")]
-pub(crate) struct StreamsArgs {
-    /// How many streams.
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=50_000))]
-    pub(crate) streams: u32,
-    /// For how long each of them streams once all are open.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    pub(crate) seconds: u32,
-    /// Streams opened per second.
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) opens_per_second: u32,
-    /// Samples, which is bytes, in a frame: 160 is 20 ms.
-    #[arg(long, value_name = "N", default_value_t = 160, value_parser = clap::value_parser!(u32).range(8..=8000))]
-    pub(crate) frame_samples: u32,
-    /// A server that runs already. It is measured from outside only; the counts need its /metrics.
-    #[arg(long, value_name = "URL", value_parser = secret)]
-    pub(crate) url: Option<Secret>,
-    /// The token to present.
-    #[arg(long, value_name = "TOKEN", value_parser = secret, env = "EARPIECE_CALL_TOKEN", hide_env_values = true)]
-    pub(crate) token: Option<Secret>,
 }
 
 /// Show what the store and the recordings know.
@@ -326,11 +282,19 @@ mod tests {
             "earpiece serve --json",
             "earpiece call --url ws://h/audio --json",
             "earpiece bench streams --json",
+            "earpiece bench assistance --json",
             "earpiece gateway --json",
             "earpiece token new --json",
             "earpiece utterances --json",
             "earpiece utterances revive 1 2 abc --json",
             "earpiece utterances revive --all --json",
+            "earpiece outbox --json",
+            "earpiece outbox list --json",
+            "earpiece outbox retry 77 4 --json",
+            "earpiece outbox drop --all --json",
+            "earpiece audit verify 77 --json",
+            "earpiece audit export 77 --json",
+            "earpiece platform --json",
             "earpiece contacts --json",
             "earpiece contacts show 1 2 --json",
         ] {
@@ -348,9 +312,22 @@ mod tests {
     }
 
     #[test]
+    fn the_help_of_a_measurement_says_what_is_measured_and_how() {
+        let mut command = Args::command();
+        let bench = command.find_subcommand_mut("bench").expect("bench");
+        for (name, says) in [("streams", "starts a server of its own"), ("assistance", "another process submits")] {
+            let measurement = bench.find_subcommand_mut(name).expect("a measurement");
+            assert!(measurement.render_long_help().to_string().contains(says), "{name}");
+        }
+    }
+
+    #[test]
     fn one_dead_letter_is_named_whole_or_all_are_meant() {
         for line in ["", " 1", " 1 2", " 1 2 abc --all"] {
             assert!(parsed(&format!("earpiece utterances revive{line}")).is_err(), "{line}");
+        }
+        for line in ["", " 1", " 1 2 --all"] {
+            assert!(parsed(&format!("earpiece outbox retry{line}")).is_err(), "{line}");
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Counted;
+use super::streams::Counted;
 
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Metrics(BTreeMap<String, u64>);
 
 impl Metrics {
-    fn parse(text: &str) -> Self {
+    /// Reads Prometheus' text.
+    pub(crate) fn parse(text: &str) -> Self {
         let sample = |line: &str| {
             let (name, value) = line.rsplit_once(' ')?;
             Some((name.to_owned(), value.parse().ok()?))
@@ -30,7 +31,8 @@ impl Metrics {
         Self(text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect())
     }
 
-    fn get(&self, name: &str) -> u64 {
+    /// One of them; zero when it is not there.
+    pub(crate) fn get(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or(0)
     }
 

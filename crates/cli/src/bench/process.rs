@@ -21,9 +21,9 @@ pub(crate) struct Look {
     /// CPU time since its start, user and system.
     cpu_us: u64,
     /// Memory that is resident.
-    rss_bytes: u64,
+    pub(crate) rss_bytes: u64,
     /// The part of it that is the process's own: neither files nor shared.
-    anon_bytes: u64,
+    pub(crate) anon_bytes: u64,
 }
 
 impl Process {

@@ -25,7 +25,8 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    fn of(what: impl Into<String>, differs: Vec<String>) -> Self {
+    /// A comparison, and what differed.
+    pub(super) fn of(what: impl Into<String>, differs: Vec<String>) -> Self {
         Self { what: what.into(), ok: differs.is_empty(), differs }
     }
 }

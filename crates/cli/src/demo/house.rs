@@ -1,19 +1,21 @@
-//! Everything in one process: an embedded DynamoDB in memory, the shim, and the reference assist app, on free loopback
-//! ports.
+//! Everything in one process: an embedded DynamoDB in memory, the shim, the reference assist app and CXone's platform, on
+//! free loopback ports.
 
 use std::path::Path;
 
-use earpiece_core::config::{EmptyEnv, Env as _, Overlay, ProcessEnv};
+use earpiece_core::config::{Env as _, Overlay, ProcessEnv};
 use earpiece_core::contact::event::ContactEvent;
 use earpiece_shim::{RunError, Settings, service, settings};
-use earpiece_simulator::{AssistApp, AssistSettings, Line};
-use earpiece_store::Embedded;
+use earpiece_simulator::{AssistApp, AssistSettings, Line, Platform, PlatformSettings};
+use earpiece_store::{Embedded, Store};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 
+use super::knowledge;
 use super::script::{CONTACT, QUIET_MS};
 use crate::folder::{Folder, Note};
+use crate::platform::Environment;
 use crate::serve::{from_embedded, from_service, from_store};
 use crate::trouble::{Trouble, chain};
 
@@ -23,6 +25,10 @@ pub(crate) struct House {
     pub(crate) url: String,
     /// The assist app.
     pub(crate) app: AssistApp,
+    /// CXone's platform, and through it the agent's desk.
+    pub(crate) platform: Platform,
+    /// What Earpiece knows.
+    pub(crate) store: Store,
     /// What happens to contacts.
     pub(crate) events: broadcast::Receiver<ContactEvent>,
     embedded: Embedded,
@@ -53,8 +59,11 @@ impl House {
         let app_settings = AssistSettings { keep_audio: true, script: lines, ..AssistSettings::default() };
         let app = AssistApp::start(app_listener, app_settings).map_err(no_port)?;
 
+        let platform_settings = PlatformSettings { articles: knowledge::articles(), ..PlatformSettings::default() };
+        let platform = Platform::bind("127.0.0.1:0", platform_settings).await.map_err(no_port)?;
+
         // The demo is the same everywhere: the environment chooses the log level, and nothing else.
-        let env = Overlay::over(EmptyEnv)
+        let env = Overlay::over(Environment::towards(&platform))
             .with(&settings::LISTEN, "127.0.0.1:0")
             .with(&settings::RECORDINGS, recordings)
             .with(&settings::ASSIST_URL, app.url())
@@ -62,7 +71,9 @@ impl House {
             .with(&settings::LOG, ProcessEnv.get(settings::LOG.name).unwrap_or_else(|| "error".into()));
         service::log_to_stderr(&env);
         let settings = Settings::read(&env).map_err(|faults| Trouble::configuration(faults.lines().to_vec()))?;
-        let parts = service::parts(&settings, store).map_err(|error| from_service(&error))?;
+        let mut parts = service::parts(&settings, store).map_err(|error| from_service(&error))?;
+        service::add_uplink(&mut parts, &settings, &env).await.map_err(|error| from_service(&error))?;
+        let store = parts.store.clone();
         let events = parts.watchers.subscribe();
         let listener = TcpListener::bind(settings.listen).await.map_err(no_port)?;
         let url = format!("ws://{}/audio", listener.local_addr().map_err(no_port)?);
@@ -79,7 +90,7 @@ impl House {
             let _ = stopped.await;
         };
         let shim = tokio::spawn(earpiece_shim::run(listener, shutdown, parts));
-        Ok(Self { url, app, events, embedded, stop, shim, _folder: folder })
+        Ok(Self { url, app, platform, store, events, embedded, stop, shim, _folder: folder })
     }
 
     /// Stops everything, in the order of the call.
@@ -92,6 +103,7 @@ impl House {
         let ended = self.shim.await.map_err(|error| Trouble::failed(format!("the shim ended badly: {error}")))?;
         ended.map_err(|error| Trouble::failed(chain(&error)))?;
         self.app.shutdown().await;
+        self.platform.shutdown().await;
         self.embedded.stop().await;
         Ok(())
     }

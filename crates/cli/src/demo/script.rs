@@ -1,19 +1,62 @@
-//! What the demo's call does: who says what when, the hold, the dropped connection, and what the assist app answers.
+//! What the demo's call does: who says what when, the hold, the dropped connection, what the assist app suggests, and what
+//! the agent makes of it.
 //!
 //! Times are milliseconds of *speech*: the clock on which the voices speak, which stands still during the hold.
 
 use bytes::Bytes;
+use earpiece_core::assist::InteractionId;
 use earpiece_core::audio::ulaw;
 use earpiece_core::contact::{ContactKey, SAMPLES_PER_MS};
 use earpiece_core::protocol::perspective::Perspective;
+use earpiece_simulator::platform::Answer;
 use earpiece_simulator::{CallPlan, Cut, HoldBy, Line, Step};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::clips::{Clip, Speaker};
 use crate::trouble::Trouble;
 
 /// The demo's own contact: nothing else in a folder is ever replaced.
 pub(crate) const CONTACT: ContactKey = ContactKey { bus_no: 4_594_567, contact_id: 20_811 };
+
+/// How often CXone says that the caller is angry: streams repeat themselves, and the agent is to be told once.
+pub(crate) const ANGER_SAID: usize = 2;
+
+/// Something that the assist app suggests, and what the agent does with it.
+pub(crate) struct Advice {
+    /// Its id.
+    pub(crate) id: &'static str,
+    title: &'static str,
+    content: &'static str,
+    relevance: f64,
+    /// The app says it when it has heard so much of the contact, in milliseconds.
+    after_ms: u64,
+    /// What the agent does with it.
+    pub(crate) answer: Answer,
+    /// How long the agent thinks about it.
+    pub(crate) thought_ms: u64,
+}
+
+/// Both suggestions of the app, in the order in which they come.
+pub(crate) const ADVICE: [Advice; 2] = [
+    Advice {
+        id: "tip-1",
+        title: "How much may be given to relatives?",
+        content: "Ask who depends on him first. Gifts to close family stay free of duty up to the yearly allowance.",
+        relevance: 0.91,
+        after_ms: 8_000,
+        answer: Answer::Accepted,
+        thought_ms: 1_200,
+    },
+    Advice {
+        id: "tip-2",
+        title: "Offer the family portrait session",
+        content: "Couples who plan a gift together often take the portrait session. This month it is half price.",
+        relevance: 0.74,
+        after_ms: 14_300,
+        answer: Answer::Dismissed,
+        thought_ms: 800,
+    },
+];
 
 /// A contact without a socket for so long is over. Longer than the hold, or the hold would end it.
 pub(crate) const QUIET_MS: u64 = 2_000;
@@ -72,7 +115,7 @@ impl Script {
             }
             lines.push(transcript(clip, at_ms));
         }
-        lines.push(suggestion());
+        lines.extend(ADVICE.iter().map(suggestion));
         Ok(Self { contact_voice: contact_voice.into(), agent_voice: agent_voice.into(), lines })
     }
 
@@ -106,18 +149,34 @@ fn transcript(clip: &Clip, at_ms: u64) -> Line {
     }
 }
 
-fn suggestion() -> Line {
+fn suggestion(advice: &Advice) -> Line {
     Line {
         perspective: Perspective::Tx,
-        at_sample: 8_000 * SAMPLES_PER_MS,
+        at_sample: advice.after_ms * SAMPLES_PER_MS,
         say: json!({
             "type": "suggestion",
-            "id": "card-1",
-            "title": "How much may be given to relatives?",
-            "content": "Ask who depends on him first. Gifts to close family stay free of duty up to the yearly allowance.",
-            "relevanceScore": 0.91,
+            "id": advice.id,
+            "title": advice.title,
+            "content": advice.content,
+            "relevanceScore": advice.relevance,
         }),
     }
+}
+
+/// The contact as CXone's platform names it.
+pub(crate) fn interaction() -> InteractionId {
+    InteractionId::from(&CONTACT)
+}
+
+/// What CXone's event stream says of a caller who was put on hold and then cut off.
+pub(crate) fn anger() -> Value {
+    json!({
+        "id": interaction(),
+        "type": "sentiment",
+        "sentiment": { "score": -0.8, "confidence": 0.93 },
+        "routing": { "queueWaitTimeMs": 4_200, "queueName": "Gifts and estates" },
+        "participant": { "direction": "inbound" },
+    })
 }
 
 /// A sample count as an index: the demo's call fits into memory many times over.
@@ -139,6 +198,13 @@ mod tests {
             assert!(at_ms * SAMPLES_PER_MS + clips[clip].audio.len() as u64 <= END_MS * SAMPLES_PER_MS);
         }
         assert!(script.lines.iter().all(|line| line.at_sample <= END_MS * SAMPLES_PER_MS));
+    }
+
+    #[test]
+    fn the_agent_has_answered_everything_before_the_call_ends_and_does_both_things() {
+        // The app does not hear what the lost connection took away, so it speaks that much later.
+        assert!(ADVICE.iter().all(|advice| advice.after_ms + DROP_HEARD_LESS_MS + advice.thought_ms + 1_000 < END_MS));
+        assert_eq!(ADVICE.map(|advice| advice.answer), [Answer::Accepted, Answer::Dismissed]);
     }
 
     #[test]

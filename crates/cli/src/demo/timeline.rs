@@ -8,11 +8,15 @@ use earpiece_core::contact::event::{AppEvent, ContactEvent, What};
 use earpiece_core::contact::facts::CloseReason;
 use earpiece_core::contact::{ContactKey, StreamId};
 use earpiece_core::protocol::perspective::Perspective;
+use earpiece_simulator::platform::Answer;
 use earpiece_simulator::{AssistApp, HoldBy, Progress};
 use indicatif::ProgressBar;
 use serde_json::Value;
 
-use super::script::{CONTACT, QUIET_MS};
+use super::card::Card;
+use super::desk::{self, Arrival, Article, Decision};
+use super::script::{CONTACT, QUIET_MS, interaction};
+use super::summary::whole_millis;
 use crate::figure;
 use crate::meter;
 use crate::paint::{Paint, Tone};
@@ -34,6 +38,8 @@ pub(crate) enum Who {
     Earpiece,
     /// The assist app.
     App,
+    /// The agent, and what CXone shows them.
+    Desk,
 }
 
 impl Who {
@@ -42,6 +48,7 @@ impl Who {
             Self::Cxone => "CXone",
             Self::Earpiece => "Earpiece",
             Self::App => "Assist app",
+            Self::Desk => "Agent desk",
         }
     }
 
@@ -50,6 +57,7 @@ impl Who {
             Self::Cxone => Tone::Peer,
             Self::Earpiece => Tone::Ours,
             Self::App => Tone::App,
+            Self::Desk => Tone::Good,
         }
     }
 }
@@ -103,6 +111,11 @@ impl<'a> Timeline<'a> {
     /// A line.
     pub(crate) fn say(&self, who: Who, text: &str) {
         self.say_toned(who, text, None);
+    }
+
+    /// A line that is worth a look.
+    pub(crate) fn warn(&self, who: Who, text: &str) {
+        self.say_toned(who, text, Some(Tone::Odd));
     }
 
     fn say_toned(&self, who: Who, text: &str, tone: Option<Tone>) {
@@ -229,40 +242,71 @@ impl<'a> Timeline<'a> {
                 let speaker = if text("participantId") == "agent" { "agent" } else { "contact" };
                 self.say(Who::App, &format!("hears the {speaker}: “{}”", text("text")));
             }
-            "suggestion" => self.card(text("title"), text("content")),
+            "suggestion" => self.say(Who::App, &format!("suggests: “{}”", text("title"))),
             other => self.say(Who::App, &format!("sends a message of type {other}")),
         }
     }
 
-    /// A card, as an agent would see it.
-    fn card(&self, title: &str, content: &str) {
-        const INNER_CHARS: usize = TEXT_CHARS_MAX - 4;
-        self.say(Who::App, "suggests to the agent:");
-        let paint = self.stage.paint;
-        let side = paint.tone(Tone::App, "│");
-        let edge = |left: char, right: char| {
-            let edge = format!("{left}{}{right}", "─".repeat(INNER_CHARS + 2));
-            self.stage.line(format!("{:INDENT$}{}", "", paint.tone(Tone::App, edge)));
+    /// What reached the agent.
+    pub(crate) fn arrival(&self, arrival: &Arrival) {
+        let of = if arrival.interaction == interaction().as_str() {
+            String::new()
+        } else {
+            format!(" (interaction {})", arrival.interaction)
         };
-        let row = |text: &str, tone: Option<Tone>| {
-            let padded = format!("{text:INNER_CHARS$}");
-            let padded = tone.map_or_else(|| padded.clone(), |tone| paint.tone(tone, &padded));
-            self.stage.line(format!("{:INDENT$}{side} {padded} {side}", ""));
+        let after = span(arrival.after_ms);
+        let (line, card) = match &arrival.what {
+            desk::What::Suggestion { id, content } => {
+                let text = content.clone();
+                let card = Card { tone: Tone::App, title: None, figure: None, text, note: None };
+                (format!("gets suggestion {id}{of}, {after} the app's frame:"), Some(card))
+            }
+            desk::What::Knowledge(articles) => {
+                (format!("gets knowledge{of}, {after} those words:"), knowledge_card(articles))
+            }
+            desk::What::Popup { title, content } => {
+                let (title, text) = (Some(format!("⚠ {title}")), content.clone());
+                let card = Card { tone: Tone::Odd, title, figure: None, text, note: None };
+                (format!("gets a popup{of}, {after} the event:"), Some(card))
+            }
         };
-        edge('╭', '╮');
-        for line in figure::wrap(title, INNER_CHARS) {
-            row(&line, Some(Tone::Bold));
+        self.say(Who::Desk, &line);
+        if let Some(card) = card {
+            card.draw(self.stage, INDENT, TEXT_CHARS_MAX);
         }
-        for line in figure::wrap(content, INNER_CHARS) {
-            row(&line, None);
-        }
-        edge('╰', '╯');
+    }
+
+    /// What the agent makes of a suggestion.
+    pub(crate) fn decision(&self, decision: &Decision) {
+        let text = match decision.answer {
+            Answer::Accepted => format!("takes {} up: CXone says accepted", decision.id),
+            Answer::Dismissed => format!("waves {} away: CXone says dismissed", decision.id),
+        };
+        self.say(Who::Desk, &text);
     }
 
     /// Whether CXone has hung up.
     pub(crate) const fn is_over(&self) -> bool {
         self.is_over
     }
+}
+
+/// How long after something: `4 ms after`.
+fn span(after_ms: Option<u64>) -> String {
+    after_ms.map_or_else(|| "after".to_owned(), |after_ms| format!("{} after", whole_millis(after_ms)))
+}
+
+/// The best article as a card; the others are named.
+fn knowledge_card(articles: &[Article]) -> Option<Card> {
+    let (best, others) = articles.split_first()?;
+    let others: Vec<&str> = others.iter().map(|article| article.title.as_str()).collect();
+    Some(Card {
+        tone: Tone::Good,
+        title: Some(best.title.clone()),
+        figure: Some(format!("{:.2}", best.score)),
+        text: if best.is_cut() { format!("{}…", best.snippet.trim_end()) } else { best.snippet.clone() },
+        note: (!others.is_empty()).then(|| format!("also: {}", others.join(" · "))),
+    })
 }
 
 /// What the assist app hears of one voice, drawn as it comes.

@@ -41,6 +41,7 @@ pub(crate) async fn run(args: &ServeArgs, stage: &Stage) -> Result<(), Trouble> 
     let embedded = Embedded::file(&folder.state_file()).map_err(|error| from_embedded(&error))?;
     let store = embedded.store(&settings.table).await.map_err(|error| from_store(&error))?;
     let mut parts = service::parts(&settings, store).map_err(|error| from_service(&error))?;
+    service::add_uplink(&mut parts, &settings, &env).await.map_err(|error| from_service(&error))?;
     let doors = doors::open(doors::Wanted {
         env: &env,
         settings: &functions,
@@ -192,7 +193,9 @@ fn named_by_flags(args: &ServeArgs, faults: &ConfigFaults) -> Vec<String> {
 /// What the service said.
 pub(crate) fn from_service(error: &ServiceError) -> Trouble {
     match error {
-        ServiceError::Recordings(_) | ServiceError::Assist(_) => Trouble::usage(chain(error)),
+        ServiceError::Recordings(_) | ServiceError::Assist(_) | ServiceError::Trust(_) | ServiceError::Uplink(_) => {
+            Trouble::usage(chain(error))
+        }
         ServiceError::System { .. } | ServiceError::Run(_) => Trouble::failed(chain(error)),
     }
 }

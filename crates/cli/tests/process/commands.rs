@@ -93,6 +93,40 @@ async fn bench_accounts_for_every_byte_of_a_server_that_runs_already() {
     assert_eq!(load["bytesSent"], server["bytes"]);
 }
 
+#[test]
+fn bench_assistance_loses_nothing_in_a_storm_and_measures_each_part() {
+    let document = json(&[
+        "bench",
+        "assistance",
+        "--rate",
+        "5",
+        "--seconds",
+        "1",
+        "--storm-seconds",
+        "1",
+        "--questions-per-second",
+        "2",
+        "--at-once",
+        "2",
+        "--tracked",
+        "200",
+    ]);
+    let measured = &document["measured"];
+    assert_eq!((&document["ok"], &measured["faults"]), (&value!(true), &value!([])));
+    let count = |place: &str| measured.pointer(place).and_then(Value::as_u64).unwrap_or_default();
+    for flow in ["/calm/suggestions", "/storm/suggestions", "/elsewhere"] {
+        let (begun, arrived) = (count(&format!("{flow}/begun")), count(&format!("{flow}/arrived")));
+        assert_eq!((begun, arrived), (5, 5), "{flow}");
+        assert!(count(&format!("{flow}/latency/p99Us")) > 0, "{flow}");
+    }
+    assert!(count("/saturated/arrived") >= 2 && count("/insights/arrived") >= 2, "{measured}");
+    let storm = ["/storm/searchesRefused", "/storm/deliveredMeanwhile", "/storm/deliveredAfterwards"].map(count);
+    assert!(storm[0] >= 1, "the storm was felt: {measured}");
+    assert_eq!(storm[1] + storm[2], 2, "every question is answered in the end: {measured}");
+    assert!(storm[2] >= 1, "the one that was refused is answered afterwards: {measured}");
+    assert_eq!((count("/memory/tracked"), count("/memory/trackedInTheEnd")), (200, 1000));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_command_writes_escape_codes_where_there_is_no_terminal() {
     let data = data();

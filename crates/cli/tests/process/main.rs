@@ -5,8 +5,10 @@
 //! without a process of its own is tested in `tests/e2e`.
 
 mod commands;
+mod demo;
 mod doors;
 mod kill;
+mod platform;
 mod serve;
 
 use std::io::Write as _;

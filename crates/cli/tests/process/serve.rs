@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -96,16 +96,7 @@ impl Serve {
 
     /// SIGTERM, and what it said until it was gone, which must be soon.
     pub(crate) async fn terminate(&mut self) -> String {
-        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill");
-        assert!(killed.success());
-        let begun = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                break status;
-            }
-            assert!(begun.elapsed() < PATIENCE, "it never ended");
-            tokio::time::sleep(PAUSE).await;
-        };
+        let status = ended(&mut self.child).await;
         let said = self.said.take().expect("once").join().expect("read");
         assert!(status.success(), "{status}: {said}");
         said
@@ -116,6 +107,20 @@ impl Drop for Serve {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// SIGTERM, and how the process ended, which must be soon.
+pub(crate) async fn ended(child: &mut Child) -> ExitStatus {
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill");
+    assert!(killed.success());
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it never ended");
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -1,9 +1,8 @@
 //! The server that is measured: `earpiece serve` as a process of its own, on a temporary folder.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use earpiece_core::secret::Secret;
 use earpiece_shim::settings;
@@ -12,6 +11,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::args::StreamsArgs;
+use crate::bench::temporary::{TemporaryFolder, nanoseconds};
 use crate::trouble::Trouble;
 
 /// How long it may take to be ready.
@@ -46,7 +46,7 @@ impl Server {
         let log = std::env::var(settings::LOG.name).unwrap_or_else(|_| "error".into());
         let mut child = Command::new(program)
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(&folder.0)
+            .arg(folder.path())
             .env(settings::STREAMS_MAX.name, &streams_max)
             .env(settings::STREAMS_PER_BUSINESS_UNIT_MAX.name, &streams_max)
             .env(settings::OPENS_PER_SECOND_MAX.name, opens_max)
@@ -100,28 +100,4 @@ async fn ready(child: &mut Child) -> Option<SocketAddr> {
     let mut lines = BufReader::new(child.stdout.take()?).lines();
     let line = lines.next_line().await.ok().flatten()?;
     line.strip_prefix("listening on ")?.parse().ok()
-}
-
-/// A folder that is taken away when this is dropped.
-struct TemporaryFolder(PathBuf);
-
-impl TemporaryFolder {
-    fn make() -> Result<Self, Trouble> {
-        let name = format!("earpiece-bench-{}-{:x}", std::process::id(), nanoseconds());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).map_err(|error| {
-            Trouble::failed(format!("{} cannot be made: {error}", path.display())).next("set TMPDIR")
-        })?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for TemporaryFolder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn nanoseconds() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()
 }
