@@ -4,8 +4,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** The root of the repository. */
-export const REPOSITORY_ROOT = join(__dirname, '..', '..');
+import { type AssistanceConfig, readAssistance } from './assistance';
+import { REPOSITORY_ROOT } from './settings';
 
 /** The largest task that Fargate has for these vCPUs, in MiB, by the units of CPU. */
 const MEMORY_MIB_BY_CPU: Readonly<Record<number, readonly [min: number, max: number]>> = {
@@ -68,6 +68,8 @@ export interface Config {
   readonly alarmTopicArn?: string;
   /** Whether load balancer and table refuse to be deleted. */
   readonly deletionProtection: boolean;
+  /** CXone's platform; without credentials for it, calls come in and nothing goes back to agents. */
+  readonly assistance?: AssistanceConfig;
 }
 
 /** Reads the configuration from a context; throws an error that names every fault. */
@@ -128,6 +130,7 @@ export function readConfig(context: (key: string) => unknown): Config {
     recordingsRetentionDays: count('recordingsRetentionDays', 90, 1, 36_500),
     alarmTopicArn: optional('alarmTopicArn', /^arn:[^:]+:sns:.+$/, 'the ARN of a topic'),
     deletionProtection: text('deletionProtection', 'true', /^(true|false)$/, 'true or false') === 'true',
+    assistance: readAssistance(context, faults),
   };
 
   if (config.peers.length === 0 || config.peers.some((peer) => !/^\d{1,3}(\.\d{1,3}){3}\/\d{1,2}$/.test(peer))) {

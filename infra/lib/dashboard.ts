@@ -3,7 +3,8 @@
 import { Duration, aws_cloudwatch as cloudwatch } from 'aws-cdk-lib';
 import { Construct } from 'constructs';
 
-import { NAMESPACE, metricName, shimMetric } from './telemetry';
+import { LANES, UPLINKS } from './assistance';
+import { NAMESPACE, metricName, shimMetric, shimMetricOf } from './telemetry';
 
 /** A widget takes half of the page's 24 columns. */
 const WIDTH = 12;
@@ -31,11 +32,36 @@ const SHIM_WIDGETS: readonly (readonly [title: string, statistic: string, consta
   ['TLS certificates read again', 'Sum', ['TLS_RELOADS']],
 ];
 
+/** Of help for the agent, the same. */
+const ASSISTANCE_WIDGETS: typeof SHIM_WIDGETS = [
+  ['Suggestions', 'Sum', ['SUGGESTIONS']],
+  ['Popups, insight cards', 'Sum', ['POPUPS', 'INSIGHTS']],
+  ['From suggestion to frame, s: 99 of 100', 'p99', ['SUGGESTION_LATENCY_SECONDS']],
+  ['From frame to acknowledgement, s: 99 of 100', 'p99', ['SUGGESTION_ACK_SECONDS']],
+  ['Outbox', 'Sum', ['OUTBOX_ENTRIES']],
+  ['Dead letters of the outbox', 'Maximum', ['OUTBOX_DEAD']],
+  ['Answers of CXone', 'Sum', ['CXONE_ANSWERS']],
+  ['Endpoints of CXone that are held back', 'Maximum', ['CXONE_HELD_BACK']],
+  ['Transcript fragments', 'Sum', ['FRAGMENTS', 'FRAGMENTS_DROPPED']],
+  ['Searches', 'Sum', ['SEARCHES']],
+  ['Connections to CXone that ended', 'Sum', ['UPLINK_BREAKS']],
+  ['Interactions in memory: the fullest task', 'Maximum', ['INTERACTIONS_TRACKED']],
+];
+
+/** Of help for the agent, what is told apart: one line per value of the label. */
+const APART_WIDGETS: readonly (readonly [title: string, constant: string, values: readonly string[]])[] = [
+  ['Leases: 1 is held', 'LEASES_HELD', UPLINKS],
+  ['Sockets to CXone: 1 is up', 'UPLINK_UP', UPLINKS],
+  ['Credentials: 1 is refused', 'UPLINK_REFUSED', UPLINKS],
+  ['Outbox: the oldest that should have left, s', 'OUTBOX_AGE_SECONDS', UPLINKS.flatMap((uplink) => LANES[uplink])],
+];
+
 /** The functions': one line per function and label, found when the page is looked at. */
 const FUNCTION_WIDGETS: readonly (readonly [title: string, constant: string, labels: readonly string[]])[] = [
   ['Functions: answers', 'HTTP_ANSWERS', ['route', 'status']],
   ['Functions: wrong tokens', 'AUTH_REFUSALS', ['door', 'reason']],
   ['Utterances', 'UTTERANCES', ['outcome']],
+  ['Suggestions, as functions judged them', 'SUGGESTIONS', ['outcome']],
   ['Contact events', 'CONTACT_EVENTS', ['kind']],
   ['Tokens issued', 'TOKENS_ISSUED', []],
   ['API Gateway sockets', 'CONNECTION_MESSAGES', ['outcome']],
@@ -48,16 +74,26 @@ export class Dashboard extends Construct {
     super(scope, id);
     const dashboard = new cloudwatch.Dashboard(this, 'Dashboard', { defaultInterval: Duration.hours(3) });
     dashboard.addWidgets(new cloudwatch.AlarmStatusWidget({ title: 'Alarms', alarms: [...alarms], width: 2 * WIDTH }));
-    const widgets = [
-      ...SHIM_WIDGETS.map(([title, statistic, constants]) =>
-        graph(title, constants.map((constant) => shimMetric(constant, statistic, metricName(constant)))),
-      ),
-      ...FUNCTION_WIDGETS.map(([title, constant, labels]) => graph(title, [search(constant, labels)])),
-    ];
+    this.rows(dashboard, 'The shim', SHIM_WIDGETS.map(ofShim));
+    const apart = APART_WIDGETS.map(([title, constant, values]) =>
+      graph(title, values.map((value) => shimMetricOf(constant, 'Maximum', value, value))),
+    );
+    this.rows(dashboard, 'Assistance', [...ASSISTANCE_WIDGETS.map(ofShim), ...apart]);
+    const ofFunctions = FUNCTION_WIDGETS.map(([title, constant, labels]) => graph(title, [search(constant, labels)]));
+    this.rows(dashboard, 'The functions', ofFunctions);
+  }
+
+  /** A heading, and two widgets in a row below it. */
+  private rows(dashboard: cloudwatch.Dashboard, heading: string, widgets: readonly cloudwatch.GraphWidget[]): void {
+    dashboard.addWidgets(new cloudwatch.TextWidget({ markdown: `## ${heading}`, width: 2 * WIDTH, height: 1 }));
     for (let index = 0; index < widgets.length; index += 2) {
       dashboard.addWidgets(...widgets.slice(index, index + 2));
     }
   }
+}
+
+function ofShim([title, statistic, constants]: (typeof SHIM_WIDGETS)[number]): cloudwatch.GraphWidget {
+  return graph(title, constants.map((constant) => shimMetric(constant, statistic, metricName(constant))));
 }
 
 function graph(title: string, left: cloudwatch.IMetric[]): cloudwatch.GraphWidget {

@@ -14,6 +14,7 @@ import {
 } from 'aws-cdk-lib';
 import { Construct } from 'constructs';
 
+import { Assistance } from './assistance';
 import type { Config } from './config';
 import { type Network, TASK_PORT } from './network';
 import type { State } from './state';
@@ -44,6 +45,8 @@ export class ShimService extends Construct {
   readonly secret: secretsmanager.Secret;
   /** The token for `/ingest`, which the functions present. */
   readonly ingestSecret: secretsmanager.Secret;
+  /** The way back to the agent, where there are credentials for CXone's platform. */
+  readonly assistance?: Assistance;
 
   constructor(scope: Construct, id: string, props: ServiceProps) {
     super(scope, id);
@@ -62,6 +65,9 @@ export class ShimService extends Construct {
       description: 'Earpiece: the token with which functions hand audio to the shim',
       generateSecretString: { excludePunctuation: true, passwordLength: 48 },
     });
+    if (config.assistance !== undefined) {
+      this.assistance = new Assistance(this, 'Assistance', config.assistance);
+    }
 
     const cluster = new ecs.Cluster(this, 'Cluster', {
       vpc: network.vpc,
@@ -100,7 +106,10 @@ export class ShimService extends Construct {
         operatingSystemFamily: ecs.OperatingSystemFamily.LINUX,
       },
     });
-    state.statements().forEach((statement) => task.addToTaskRolePolicy(statement));
+    state.statements(this.assistance !== undefined).forEach((statement) => task.addToTaskRolePolicy(statement));
+    if (this.assistance !== undefined) {
+      task.addToTaskRolePolicy(this.assistance.statement());
+    }
     const repository = ecr.Repository.fromRepositoryName(this, 'Repository', config.imageRepository);
     const linux = new ecs.LinuxParameters(this, 'Linux');
     linux.dropCapabilities(ecs.Capability.ALL);
@@ -160,6 +169,7 @@ export class ShimService extends Construct {
       ...(config.connectionsApiId === undefined
         ? {}
         : { EARPIECE_CONNECTIONS_URL: `https://${config.connectionsApiId}.execute-api.${region}.${urlSuffix}/v1` }),
+      ...this.assistance?.environment(),
     };
   }
 
@@ -169,6 +179,7 @@ export class ShimService extends Construct {
       EARPIECE_ASSIST_URL: ecs.Secret.fromSecretsManager(this.secret, 'assistUrl'),
       EARPIECE_ASSIST_AUTHORIZATION: ecs.Secret.fromSecretsManager(this.secret, 'assistAuthorization'),
       EARPIECE_INGEST_TOKENS: ecs.Secret.fromSecretsManager(this.ingestSecret),
+      ...this.assistance?.secrets(),
     };
   }
 

@@ -33,6 +33,10 @@ export class ShimStack extends Stack {
     this.output('ServiceName', shim.service.serviceName, 'Name of the service, for infra/release-old-tasks');
     this.output('TokensSecretArn', shim.secret.secretArn, 'audioTokens, assistUrl and assistAuthorization, as JSON');
     this.output('IngestSecretArn', shim.ingestSecret.secretArn, "For the serverless stack's ShimIngestSecretArn");
+    if (shim.assistance !== undefined) {
+      const { secretArn } = shim.assistance.webhooks;
+      this.output('WebhooksSecretArn', secretArn, 'kbSyncUrl, onAcceptUrl and webhookSecrets, as JSON');
+    }
     this.output('TableName', state.tableName, 'Name of the table');
     this.output('RecordingsBucket', state.bucketName, 'Name of the bucket');
   }

@@ -12,7 +12,14 @@ import {
 } from 'aws-cdk-lib';
 import { Construct } from 'constructs';
 
+import { UPLINKS } from './assistance';
 import type { Config } from './config';
+
+/** The parts of the index that contacts are in. */
+const SHARDS = ['0', '1', '2', '3'];
+
+/** Those of the outbox: suggestions, insights, popups, webhooks, and dead letters. */
+const OUTBOX_SHARDS = ['S', 'I', 'P', 'W', 'X'].flatMap((lane) => SHARDS.map((shard) => `O${lane}${shard}`));
 
 /** The table and the bucket, and what the shim may do with them. */
 export class State extends Construct {
@@ -27,8 +34,11 @@ export class State extends Construct {
     this.bucketName = config.recordingsBucket ?? this.makeBucket(config).bucketName;
   }
 
-  /** Exactly what the shim needs: contacts and one-time ids, the public keys, what is due, and the recordings. */
-  statements(): iam.PolicyStatement[] {
+  /**
+   * Exactly what the shim needs: contacts and one-time ids, the public keys, what is due, and the recordings; and where
+   * it holds sockets to CXone, interactions and leases, too.
+   */
+  statements(holdsUplinks: boolean): iam.PolicyStatement[] {
     const stack = Stack.of(this);
     const table = stack.formatArn({ service: 'dynamodb', resource: 'table', resourceName: this.tableName });
     const bucket = stack.formatArn({
@@ -65,8 +75,25 @@ export class State extends Construct {
         sid: 'WhatIsDue',
         actions: ['dynamodb:Query'],
         resources: [`${table}/index/due`],
-        conditions: onlyPartitions('StringEquals', ['0', '1', '2', '3']),
+        conditions: onlyPartitions('StringEquals', [...SHARDS, ...(holdsUplinks ? OUTBOX_SHARDS : [])]),
       }),
+      ...(holdsUplinks
+        ? [
+            // Steps are transactions, which are allowed by what is in them.
+            new iam.PolicyStatement({
+              sid: 'Interactions',
+              actions: ['DeleteItem', 'GetItem', 'PutItem', 'Query', 'UpdateItem'].map((one) => `dynamodb:${one}`),
+              resources: [table],
+              conditions: onlyPartitions('StringLike', ['INTERACTION#*']),
+            }),
+            new iam.PolicyStatement({
+              sid: 'Leases',
+              actions: ['GetItem', 'UpdateItem'].map((one) => `dynamodb:${one}`),
+              resources: [table],
+              conditions: onlyPartitions('StringEquals', UPLINKS.map((uplink) => `LEASE#${uplink}`)),
+            }),
+          ]
+        : []),
       new iam.PolicyStatement({
         sid: 'Recordings',
         actions: ['AbortMultipartUpload', 'DeleteObject', 'GetObject', 'PutObject'].map((action) => `s3:${action}`),

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import { Duration, aws_cloudwatch as cloudwatch } from 'aws-cdk-lib';
 
-import { REPOSITORY_ROOT } from './config';
+import { REPOSITORY_ROOT } from './settings';
 
 /** CloudWatch's namespace of all our metrics. */
 export const NAMESPACE = 'Earpiece';
@@ -41,12 +41,42 @@ export function metricName(constant: string): string {
   return name;
 }
 
+/** Metrics of the shim that have a label as their second dimension: `TOLD_APART` of shim/src/emf.rs. */
+export const TOLD_APART: Readonly<Record<string, string>> = {
+  OUTBOX_AGE_SECONDS: 'lane',
+  LEASES_HELD: 'lease',
+  UPLINK_UP: 'uplink',
+  UPLINK_REFUSED: 'uplink',
+};
+
 /** A metric of the shim, over all its tasks. */
 export function shimMetric(constant: string, statistic: string, label?: string, minutes = 1): cloudwatch.Metric {
+  if (constant in TOLD_APART) {
+    throw new Error(`${constant} is told apart by its ${TOLD_APART[constant]}`);
+  }
+  return metric(constant, statistic, {}, minutes, label);
+}
+
+/** One value of what a metric is told apart by, over all tasks. */
+export function shimMetricOf(constant: string, statistic: string, value: string, label?: string): cloudwatch.Metric {
+  const dimension = TOLD_APART[constant];
+  if (dimension === undefined) {
+    throw new Error(`${constant} is not told apart by a label`);
+  }
+  return metric(constant, statistic, { [dimension]: value }, 1, label);
+}
+
+function metric(
+  constant: string,
+  statistic: string,
+  dimensions: Record<string, string>,
+  minutes: number,
+  label?: string,
+): cloudwatch.Metric {
   return new cloudwatch.Metric({
     namespace: NAMESPACE,
     metricName: metricName(constant),
-    dimensionsMap: { Service: SHIM },
+    dimensionsMap: { Service: SHIM, ...dimensions },
     statistic,
     period: Duration.minutes(minutes),
     ...(label === undefined ? {} : { label }),

@@ -5,8 +5,9 @@ import { test } from 'node:test';
 
 import { parse } from 'yaml';
 
-import { REPOSITORY_ROOT, readConfig } from '../lib/config';
-import { context, synthesize } from './example';
+import { readConfig } from '../lib/config';
+import { REPOSITORY_ROOT } from '../lib/settings';
+import { ASSISTANCE, context, synthesize } from './example';
 import { list, read, serverlessTemplate } from './sources';
 
 const PAGES = ['README.md', 'infra/studio/README.md', ...list('docs').map((page) => `docs/${page}`)];
@@ -27,7 +28,7 @@ test('contexts that the deployment page gives are read', () => {
   const asked = new Set<string>();
   readConfig((key) => {
     asked.add(key);
-    return context({})(key);
+    return context(ASSISTANCE)(key);
   });
   const given = [...read('docs/deploy.md').matchAll(/--context (\w+)=/g)].map(([, key]) => key!);
   assert.ok(given.length >= 6);
@@ -35,7 +36,7 @@ test('contexts that the deployment page gives are read', () => {
 });
 
 test('what the deployment page looks up is put out by the stack that it asks', () => {
-  const shim = synthesize().toJSON().Outputs;
+  const shim = synthesize(ASSISTANCE).toJSON().Outputs;
   const outputs: Record<string, object> = { earpiece: serverlessTemplate().Outputs, 'earpiece-shim': shim };
   const asked = [...read('docs/deploy.md').matchAll(/\$\(output ([\w-]+) (\w+)\)/g)];
   assert.ok(asked.length >= 6);
@@ -97,6 +98,17 @@ test('every link to a page of this repository leads somewhere, headings included
 function slug(heading: string): string {
   return heading.toLowerCase().replace(/[^\w\- ]/g, '').replaceAll(' ', '-');
 }
+
+test('what an alarm refers to is a heading of the page on running', () => {
+  const headings = new Set([...read('docs/operations.md').matchAll(/^#+ (.+)$/gm)].map(([, text]) => text!));
+  const alarms = Object.values(synthesize(ASSISTANCE).findResources('AWS::CloudWatch::Alarm'));
+  const referred = alarms.flatMap((alarm) => {
+    const [, heading] = /See docs\/operations\.md, (.+)\.$/.exec(alarm.Properties.AlarmDescription) ?? [];
+    return heading === undefined ? [] : [heading];
+  });
+  assert.ok(referred.length >= 12);
+  assert.deepEqual(referred.filter((heading) => !headings.has(heading)), []);
+});
 
 test('snippets and their page go together, and hold no secret', () => {
   const page = read('infra', 'studio', 'README.md');

@@ -8,6 +8,20 @@ import { ShimStack } from '../lib/shim-stack';
 
 export const CERTIFICATE = 'arn:aws:acm:eu-central-1:111122223333:certificate/00000000-0000-0000-0000-000000000000';
 
+/** What is said of CXone's platform where there is one: every context of it. */
+export const ASSISTANCE = {
+  cxoneCredentials: 'earpiece/cxone',
+  cxoneApi: 'https://api.nicecxone.com',
+  cxoneOrg: 'acme',
+  cxoneBusNo: 4595000,
+  triggers: [
+    { name: 'upset', when: { sentimentBelow: -0.6 }, card: { type: 'warning', title: 'Upset', content: 'Say sorry.' } },
+  ],
+  knowledge: '/articles',
+  auditKeep: '30d',
+  uplinkSettings: { EARPIECE_KNOWLEDGE_LANGUAGE: 'de-DE' },
+};
+
 /** A context with a certificate, and these values beside or instead of it. */
 export function context(values: Record<string, unknown>): (key: string) => unknown {
   const all: Record<string, unknown> = { certificateArn: CERTIFICATE, ...values };

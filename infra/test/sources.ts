@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 import { parse } from 'yaml';
 
-import { REPOSITORY_ROOT } from '../lib/config';
+import { REPOSITORY_ROOT, declaredSettings } from '../lib/settings';
 
 /** A file of the repository. */
 export function read(...path: string[]): string {
@@ -28,12 +28,7 @@ export function serverlessTemplate(): Record<string, any> {
 }
 
 /** Every setting that a Rust source declares: the names of environment variables. */
-export function declaredSettings(): Set<string> {
-  const sources = [
-    ['functions', 'src', 'settings.rs'],
-    ['shim', 'src', 'settings.rs'],
-    ['crates', 'access', 'src', 'settings.rs'],
-  ].map((path) => read(...path));
-  const names = sources.flatMap((source) => [...source.matchAll(/Setting::(?:new|secret)\(\s*"(\w+)"/g)]);
-  return new Set(names.map(([, name]) => name!));
+export function allSettings(): Set<string> {
+  const crates = ['functions', 'shim', 'crates/access', 'crates/cxone', 'crates/uplink'];
+  return new Set(declaredSettings(...crates.map((path) => `${path}/src/settings.rs`)).map(({ name }) => name));
 }

@@ -3,9 +3,12 @@ import { test } from 'node:test';
 
 import { Match } from 'aws-cdk-lib/assertions';
 
-import { only, synthesize } from './example';
+import { LANES, UPLINKS } from '../lib/assistance';
+import { ASSISTANCE, only, synthesize } from './example';
+import { read } from './sources';
 
 const template = synthesize();
+const assisting = synthesize(ASSISTANCE);
 
 function container(of = template) {
   const task = only(of.findResources('AWS::ECS::TaskDefinition'));
@@ -17,6 +20,11 @@ function taskStatements(of = template): Record<string, any> {
   const policies = Object.entries(of.findResources('AWS::IAM::Policy'));
   const [, policy] = policies.find(([id]) => /TaskTaskRole/.test(id))!;
   return Object.fromEntries(policy.Properties.PolicyDocument.Statement.map((one: any) => [one.Sid, one]));
+}
+
+/** The number of shards of the index in which things are due. */
+function dueShards(): number {
+  return Number(/DUE_SHARDS: u64 = (\d+);/.exec(read('crates', 'store', 'src', 'table.rs'))![1]);
 }
 
 test('a task has two minutes to drain, in the container and at the load balancer', () => {
@@ -119,15 +127,119 @@ test('the tasks touch contacts, one-time ids and public keys, and never a signin
 });
 
 test('no secret is in the environment', () => {
-  const { Environment, Secrets } = container();
   const named = (list: any[]) => list.map((one) => one.Name).sort();
-  assert.deepEqual(named(Secrets), [
-    'EARPIECE_ASSIST_AUTHORIZATION',
-    'EARPIECE_ASSIST_URL',
-    'EARPIECE_AUDIO_TOKENS',
-    'EARPIECE_INGEST_TOKENS',
+  const ours = ['ASSIST_AUTHORIZATION', 'ASSIST_URL', 'AUDIO_TOKENS', 'INGEST_TOKENS'].map((one) => `EARPIECE_${one}`);
+  const webhooks = ['KB_SYNC_URL', 'ON_ACCEPT_URL', 'WEBHOOK_SECRETS'].map((one) => `EARPIECE_${one}`);
+  assert.deepEqual(named(container().Secrets), ours);
+  assert.deepEqual(named(container(assisting).Secrets), [...ours, ...webhooks]);
+  for (const of of [template, assisting]) {
+    assert.ok(!named(container(of).Environment).some((name) => /TOKEN|AUTHORIZATION|SECRET/.test(name)));
+  }
+});
+
+test('without credentials for CXone there is no uplink, and nothing is made or allowed for one', () => {
+  const names = container().Environment.map((one: any) => one.Name);
+  assert.deepEqual(names.filter((name: string) => /CXONE|UPLINK|AUDIT|TRIGGERS|KNOWLEDGE/.test(name)), []);
+  assert.deepEqual(Object.keys(taskStatements()).filter((sid) => /Cxone|Interactions|Leases/.test(sid)), []);
+  template.resourceCountIs('AWS::SecretsManager::Secret', 2);
+  const alarms = Object.keys(template.findResources('AWS::CloudWatch::Alarm'));
+  assert.deepEqual(alarms.filter((id) => /Cxone|Lease|Uplink|Outbox/.test(id)), []);
+});
+
+test('with them the shim is told everything that is said of CXone', () => {
+  const environment = Object.fromEntries(container(assisting).Environment.map((one: any) => [one.Name, one.Value]));
+  const told = Object.entries(environment).filter(([name]) => /CXONE|UPLINK|AUDIT|TRIGGERS|KNOWLEDGE/.test(name));
+  assert.deepEqual(Object.fromEntries(told), {
+    EARPIECE_AUDIT_KEEP: '30d',
+    EARPIECE_CXONE_API: 'https://api.nicecxone.com',
+    EARPIECE_CXONE_BUS_NO: '4595000',
+    EARPIECE_CXONE_CREDENTIALS: 'secretsmanager:earpiece/cxone',
+    EARPIECE_CXONE_ORG: 'acme',
+    EARPIECE_KNOWLEDGE: '/articles',
+    EARPIECE_KNOWLEDGE_LANGUAGE: 'de-DE',
+    EARPIECE_TRIGGERS: JSON.stringify(ASSISTANCE.triggers),
+    EARPIECE_UPLINKS: 'suggestions,insights,popups',
+  });
+});
+
+test('a task may read the credentials for CXone, and no other secret', () => {
+  const arn = 'arn:aws:secretsmanager:eu-central-1:111122223333:secret:cxone-a1B2c3';
+  const byArn = synthesize({ ...ASSISTANCE, cxoneCredentials: arn });
+  assert.equal(taskStatements(byArn).CxoneCredentials.Resource, arn);
+  // Known by its name, a secret has six more characters in its ARN.
+  const { Resource } = taskStatements(assisting).CxoneCredentials;
+  assert.match(JSON.stringify(Resource), /:secret:earpiece\/cxone-\?{6}"/);
+  const reading = Object.values(taskStatements(assisting)).filter((one) => /secretsmanager/.test(JSON.stringify(one)));
+  const allowed = reading.map((one) => [one.Sid, one.Action]);
+  assert.deepEqual(allowed, [['CxoneCredentials', 'secretsmanager:GetSecretValue']]);
+});
+
+test('the program looks for the credentials of its task where ECS has them', () => {
+  assert.match(read('shim', 'Cargo.toml'), /^earpiece-uplink = \{.*features = \[.*"chain".*\] \}$/m);
+  assert.match(read('crates', 'uplink', 'Cargo.toml'), /^chain = \[.*"earpiece-cxone\/chain".*\]$/m);
+});
+
+test('with them a task touches interactions, its leases and the outbox, by the keys that the store has', () => {
+  const statements = taskStatements(assisting);
+  const keys = (sid: string) =>
+    Object.values(statements[sid].Condition).flatMap((operator: any) => operator['dynamodb:LeadingKeys']).sort();
+  const store = read('crates', 'store', 'src', 'key.rs');
+  assert.match(store, /format!\("INTERACTION#\{id\}"\)/);
+  assert.deepEqual(keys('Interactions'), ['INTERACTION#*']);
+  assert.match(store, /format!\("LEASE#\{name\}"\)/);
+  assert.deepEqual(keys('Leases'), UPLINKS.map((uplink) => `LEASE#${uplink}`).sort());
+  assert.deepEqual(statements.Leases.Action, ['dynamodb:GetItem', 'dynamodb:UpdateItem']);
+  const [, dead] = /format!\("O(X)\{shard\}"\)/.exec(store)!;
+  const letters = [...store.matchAll(/Lane::\w+ => '(\w)'/g)].map(([, letter]) => letter!);
+  assert.equal(letters.length, Object.values(LANES).flat().length);
+  const shards = Array.from({ length: dueShards() }, (_, shard) => shard);
+  const lanes = [...letters, dead!].flatMap((letter) => shards.map((shard) => `O${letter}${shard}`));
+  assert.deepEqual(keys('WhatIsDue'), [...shards.map(String), ...lanes].sort());
+  assert.doesNotMatch(JSON.stringify(statements), /dynamodb:(Scan|\*)|"Resource":"\*"/);
+});
+
+test('uplinks and lanes are those of the programs', () => {
+  const labels = (source: string) => {
+    const [, body] = /const fn label\(self\) -> &'static str \{([^]+?)\n    \}/.exec(source)!;
+    return [...body!.matchAll(/"(\w+)"/g)].map(([, one]) => one);
+  };
+  assert.deepEqual(labels(read('crates', 'uplink', 'src', 'settings.rs')), [...UPLINKS]);
+  const outbox = read('crates', 'core', 'src', 'assist', 'outbox.rs');
+  const lanes = outbox.slice(outbox.indexOf('impl Lane {'));
+  assert.deepEqual(labels(lanes).sort(), Object.values(LANES).flat().sort());
+});
+
+test('every socket and every lane has its alarm, and only those that tasks may hold', () => {
+  const watched = (of: typeof template) =>
+    Object.values(of.findResources('AWS::CloudWatch::Alarm')).flatMap(({ Properties }) =>
+      (Properties.Dimensions ?? []).filter((one: any) => /^(lane|lease|uplink)$/.test(one.Name)).map((one: any) => {
+        const { Threshold, EvaluationPeriods, ComparisonOperator, TreatMissingData } = Properties;
+        const limit = ComparisonOperator === 'LessThanThreshold' ? `< ${Threshold}` : `> ${Threshold}`;
+        return `${one.Name} ${one.Value} ${limit} for ${EvaluationPeriods}, ${TreatMissingData}`;
+      }),
+    );
+  assert.deepEqual(watched(assisting).sort(), [
+    ...Object.values(LANES).flat().map((lane) => `lane ${lane} > 60 for 5, notBreaching`).sort(),
+    ...[...UPLINKS].sort().map((uplink) => `lease ${uplink} < 1 for 2, breaching`),
+    ...[...UPLINKS].sort().map((uplink) => `uplink ${uplink} < 1 for 5, breaching`),
   ]);
-  assert.ok(!named(Environment).some((name) => /TOKEN|AUTHORIZATION|SECRET/.test(name)));
+  assert.deepEqual(watched(synthesize({ ...ASSISTANCE, uplinks: 'insights' })).sort(), [
+    'lane insights > 60 for 5, notBreaching',
+    'lease insights < 1 for 2, breaching',
+    'uplink insights < 1 for 5, breaching',
+  ]);
+});
+
+test('refused credentials are told by whichever socket meets them, within a minute', () => {
+  const [refused] = Object.entries(assisting.findResources('AWS::CloudWatch::Alarm'))
+    .filter(([id]) => /CxoneRefuses/.test(id))
+    .map(([, alarm]) => alarm.Properties);
+  assert.deepEqual([refused.EvaluationPeriods, refused.Threshold], [1, 0]);
+  assert.equal(refused.Metrics.find((one: any) => one.Expression).Expression, 'MAX(FILL(METRICS(), 0))');
+  const parts = refused.Metrics.filter((one: any) => one.MetricStat).map((one: any) => one.MetricStat.Metric);
+  assert.ok(parts.every((one: any) => one.MetricName === 'earpiece_uplink_refused'));
+  const uplinks = parts.map((one: any) => one.Dimensions.find((dimension: any) => dimension.Name === 'uplink').Value);
+  assert.deepEqual(uplinks.sort(), [...UPLINKS].sort());
 });
 
 test('a table and a bucket are made only where none are named, and outlive the stack', () => {

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { TELEMETRY, metricName, parseTelemetry } from '../lib/telemetry';
-import { only, synthesize } from './example';
+import { TELEMETRY, TOLD_APART, metricName, parseTelemetry, shimMetric, shimMetricOf } from '../lib/telemetry';
+import { ASSISTANCE, only, synthesize } from './example';
+import { read } from './sources';
 
 test('names are read from the constants of telemetry.rs', () => {
   const source = '/// Doc.\npub const A_B: &str = "earpiece_a_b_total";\npub const LONG: &str =\n    "earpiece_long";';
@@ -27,9 +28,21 @@ test('everything that is measured is on the dashboard', () => {
   assert.deepEqual(missing, []);
 });
 
+test('what the shim tells apart by a label is asked for by that label, and nothing else is', () => {
+  const [, list] = /const TOLD_APART: [^=]+=\s*\[([^\]]+)\]/.exec(read('shim', 'src', 'emf.rs'))!;
+  const told = [...list!.matchAll(/names::(\w+)/g)].map(([, constant]) => constant!);
+  assert.deepEqual(Object.keys(TOLD_APART).sort(), told.sort());
+  const uplink = read('crates', 'uplink', 'src', 'metrics.rs');
+  for (const [constant, label] of Object.entries(TOLD_APART)) {
+    assert.match(uplink, new RegExp(`names::${constant}, "[^"]+"(?:, "${label}"\\)|[^;]+;[^;]+&\\["${label}"\\])`));
+  }
+  assert.throws(() => shimMetric('LEASES_HELD', 'Sum'), /told apart by its lease/);
+  assert.throws(() => shimMetricOf('STREAMS_LIVE', 'Sum', 'x'), /not told apart/);
+});
+
 test('alarms watch only what is measured', () => {
   const measured = new Set(TELEMETRY.values());
-  const alarms = Object.values(synthesize().findResources('AWS::CloudWatch::Alarm'));
+  const alarms = Object.values(synthesize(ASSISTANCE).findResources('AWS::CloudWatch::Alarm'));
   const watched = JSON.stringify(alarms).match(/earpiece_[a-z_]+/g) ?? [];
   assert.ok(watched.length >= 12, `${watched.length} of our metrics are watched`);
   assert.deepEqual(watched.filter((name) => !measured.has(name)), []);

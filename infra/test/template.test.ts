@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { TELEMETRY } from '../lib/telemetry';
-import { only, synthesize } from './example';
-import { declaredSettings, list, read, serverlessTemplate } from './sources';
+import { ASSISTANCE, only, synthesize } from './example';
+import { allSettings, list, read, serverlessTemplate } from './sources';
 
 const template = serverlessTemplate();
 const resources = Object.entries(template.Resources as Record<string, any>);
@@ -58,14 +58,15 @@ test('any absolute URI may issue tokens, and nothing else', () => {
 });
 
 test('every variable that is set is a setting that is read', () => {
-  const known = declaredSettings();
+  const known = allSettings();
   const environments = [template.Globals.Function, ...functions.map(([, one]) => one.Properties)];
   const set = environments.flatMap((one) => Object.keys(one.Environment?.Variables ?? {}));
-  const task = only(synthesize({ jwtIssuer: 'x', connectionsApiId: 'x' }).findResources('AWS::ECS::TaskDefinition'));
+  const all = { jwtIssuer: 'x', connectionsApiId: 'x', ...ASSISTANCE };
+  const task = only(synthesize(all).findResources('AWS::ECS::TaskDefinition'));
   const { Environment, Secrets } = only(task.Properties.ContainerDefinitions as any[]);
-  const all = [...set, ...[...Environment, ...Secrets].map((one: any) => one.Name)];
-  assert.ok(all.length > 30);
-  assert.deepEqual(all.filter((name) => !known.has(name)), []);
+  const names = [...set, ...[...Environment, ...Secrets].map((one: any) => one.Name)];
+  assert.ok(names.length > 50);
+  assert.deepEqual(names.filter((name) => !known.has(name)), []);
 });
 
 test('only the token function touches the signing keys', () => {
@@ -75,7 +76,13 @@ test('only the token function touches the signing keys', () => {
 
 // What the handlers ask of the table, as crates/store does it.
 const ASKED: Record<string, string[]> = {
-  TextHook: ['CONTACT#*: DeleteItem Query UpdateItem', 'JWKS: Query', 'ONETIME#*: UpdateItem', 'RATE#*: UpdateItem'],
+  TextHook: [
+    'CONTACT#*: DeleteItem Query UpdateItem',
+    'INTERACTION#*: DeleteItem GetItem PutItem UpdateItem',
+    'JWKS: Query',
+    'ONETIME#*: UpdateItem',
+    'RATE#*: UpdateItem',
+  ],
   WsConnect: ['CONNECTION#*: GetItem UpdateItem', 'JWKS: Query', 'ONETIME#*: UpdateItem'],
   WsMessage: [
     'CONNECTION#*: GetItem UpdateItem',
@@ -87,10 +94,17 @@ const ASKED: Record<string, string[]> = {
   Authorizer: ['JWKS: Query', 'ONETIME#*: UpdateItem'],
   Token: ['JWKS: PutItem Query', 'SIGNING: GetItem PutItem'],
   ContactEvents: ['CONTACT#*: DeleteItem Query UpdateItem', 'JWKS: Query', 'ONETIME#*: UpdateItem'],
+  Suggestions: [
+    'INTERACTION#*: DeleteItem GetItem PutItem UpdateItem',
+    'JWKS: Query',
+    'ONETIME#*: UpdateItem',
+    'RATE#*: UpdateItem',
+  ],
   Reference: [],
   Reaper: [
     ...['0', '1', '2', '3'].map((shard) => `${shard}: Query`),
     'CONTACT#*: DeleteItem GetItem Query UpdateItem',
+    'INTERACTION#*: DeleteItem GetItem PutItem UpdateItem',
     ...['U0', 'U1', 'U2', 'U3'].map((shard) => `${shard}: Query`),
   ],
 };
@@ -216,11 +230,13 @@ test('the routes are those of the document that the API gives of itself', () => 
   assert.deepEqual(routes.sort(), described.sort());
 });
 
-test('contact events need a token before the function is asked, the text hook after', () => {
+test('contact events and suggestions need a token before the function is asked, the text hook after', () => {
   const authorizers = functions.flatMap(([id, one]) =>
     Object.values(one.Properties.Events ?? {}).map((event: any) => [id, event.Properties.Auth?.Authorizer]),
   );
-  assert.deepEqual(authorizers.filter(([, authorizer]) => authorizer !== undefined), [['ContactEvents', 'Tokens']]);
+  const guarded = authorizers.filter(([, authorizer]) => authorizer !== undefined);
+  const expected = ['ContactEvents', 'Suggestions', 'Suggestions'].map((id) => [id, 'Tokens']);
+  assert.deepEqual(guarded, expected);
   assert.equal(template.Resources.HttpApi.Properties.Auth.Authorizers.Tokens.Identity.ReauthorizeEvery, 0);
   assert.equal(template.Resources.ConnectRoute.Properties.AuthorizationType, 'CUSTOM');
 });

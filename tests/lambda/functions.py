@@ -323,6 +323,48 @@ class Run:
         ]:
             self.refuses(expected, field, payload, "contact-events")
 
+    # ---- suggestions ----
+
+    def suggest(self, contact, suggestion, token=None, bus=BUS, authorizer=True):
+        payload = event("suggestions", token=token or self.text_token)
+        path = f"/contacts/{bus}/{contact}/suggestions"
+        payload |= {"rawPath": path, "body": json.dumps(suggestion)}
+        payload["pathParameters"] = {"busNo": str(bus), "contactId": str(contact)}
+        payload["requestContext"]["http"]["path"] = path
+        if not authorizer:
+            del payload["requestContext"]["authorizer"]
+        return payload
+
+    def takes_five_suggestions_and_says_which_rule_refuses(self):
+        contact = self.contact()
+        for number in range(1, 6):
+            suggestion = {"id": f"s-{number}", "content": TEXT, "relevanceScore": 0.9}
+            status, _, body = self.functions.http("suggestions", self.suggest(contact, suggestion))
+            check(status == 202 and body["active"] == number, f"suggestion {number}: status {status}, {body}")
+            check(body["suggestionId"] == f"s-{number}" and body["interactionId"] == str(contact), f"body {body}")
+        for expected, rule, suggestion in [
+            (409, "active_max", {"id": "s-6", "content": TEXT, "relevanceScore": 0.9}),
+            (409, "duplicate_id", {"id": "s-1", "content": TEXT, "relevanceScore": 0.9}),
+            (422, "relevance_min", {"id": "s-7", "content": TEXT, "relevanceScore": 0.69}),
+        ]:
+            # Five are active in the first contact: the rules are judged in their order.
+            asked = contact if rule == "active_max" else self.contact()
+            if rule == "duplicate_id":
+                self.functions.http("suggestions", self.suggest(asked, suggestion))
+            status, _, body = self.functions.http("suggestions", self.suggest(asked, suggestion))
+            check(status == expected and body["rule"] == rule, f"{rule}: status {status}, {body}")
+
+    def refuses_suggestions(self):
+        contact = self.contact()
+        good = {"id": "s-1", "content": TEXT, "relevanceScore": 0.9}
+        for expected, field, payload in [
+            (401, None, self.suggest(contact, good, WRONG, authorizer=False)),
+            (403, None, self.suggest(contact, good, bus=OTHER_BUS)),
+            (400, "relevanceScore", self.suggest(contact, good | {"relevanceScore": "much"})),
+            (400, "content", self.suggest(contact, {"id": "s-1", "relevanceScore": 0.9})),
+        ]:
+            self.refuses(expected, field, payload, "suggestions")
+
     # ---- reference ----
 
     def reference(self, method, path, body=None):
@@ -472,6 +514,8 @@ def main(lambda_url, assist_url, connections_port, aws_url, bucket):
         ("authorizer: handshakes", run.authorizes_handshakes),
         ("contact-events: notes start, hold, resume and end", run.notes_contact_events),
         ("contact-events: refuses what is not the caller's", run.refuses_contact_events),
+        ("suggestions: takes five, and says which rule refuses", run.takes_five_suggestions_and_says_which_rule_refuses),
+        ("suggestions: refuses what it cannot take, and names the field", run.refuses_suggestions),
         ("reference: every document and example", run.shows_the_reference),
         ("ws-*: audio through API Gateway ends in the recording", run.carries_audio_through_api_gateway),
         ("ws-*: forgets connections that are gone", run.forgets_connections_that_are_gone),

@@ -87,6 +87,9 @@ class HttpDoor:
     def __init__(self, url):
         self.url = url
 
+    def function_of(self, path):
+        return next(name for start, name in self.ROUTES.items() if path.startswith(start))
+
     def ask(self, method, path, headers=None, body=None):
         """One request: status, headers, body as text."""
         status, answered, text = call(method, self.url + path, body and body.encode(), headers)
@@ -110,7 +113,9 @@ class LambdaDoor:
     def ask(self, method, path, headers=None, body=None):
         """One request: status, headers, body as text."""
         path, _, query = path.partition("?")
-        function = next(name for start, name in self.ROUTES.items() if path.startswith(start))
+        # Of the routes below a contact, this one is another function's.
+        is_suggestion = path.split("?")[0].endswith("/suggestions")
+        function = "suggestions" if is_suggestion else self.function_of(path)
         payload = event("reference")
         payload |= {"rawPath": path, "rawQueryString": query, "routeKey": f"{method} {path}"}
         payload["requestContext"]["http"] |= {"method": method, "path": path}
