@@ -4,6 +4,7 @@
 //! These live with the program, because only its own package's tests are given its path. Everything that can be seen
 //! without a process of its own is tested in `tests/e2e`.
 
+mod assistance;
 mod commands;
 mod demo;
 mod doors;

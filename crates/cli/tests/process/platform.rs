@@ -12,15 +12,15 @@ use crate::data;
 use crate::serve::{PATIENCE, Serve, ended, program};
 
 /// A running `earpiece platform`; killed when it is dropped.
-struct Platform {
+pub(crate) struct Platform {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// The line on standard output.
-    line: String,
+    pub(crate) line: String,
 }
 
 impl Platform {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = program();
         command.args(["platform", "--listen", "127.0.0.1:0"]).args(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
@@ -34,27 +34,12 @@ impl Platform {
         Self { child, address: address.parse().expect("an address"), line }
     }
 
-    /// One request, and the answer's JSON.
-    fn ask(&self, request: &str) -> Value {
-        let mut peer = TcpStream::connect(self.address).expect("it listens");
-        peer.set_read_timeout(Some(PATIENCE)).expect("a time limit");
-        peer.write_all(request.as_bytes()).expect("a request");
-        let mut answer = String::new();
-        peer.read_to_string(&mut answer).expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
-        assert!(head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200"), "{request}: {head}");
-        serde_json::from_str(body).expect("JSON")
+    pub(crate) fn get(&self, path: &str) -> Value {
+        ask(self.address, &format!("GET {path} HTTP/1.0\r\nhost: x\r\n\r\n"))
     }
 
-    fn get(&self, path: &str) -> Value {
-        self.ask(&format!("GET {path} HTTP/1.0\r\nhost: x\r\n\r\n"))
-    }
-
-    fn post(&self, path: &str, kind: &str, body: &str) -> Value {
-        let length = body.len();
-        self.ask(&format!(
-            "POST {path} HTTP/1.0\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}"
-        ))
+    pub(crate) fn post(&self, path: &str, kind: &str, body: &str) -> Value {
+        post(self.address, path, kind, body)
     }
 
     /// SIGTERM, and what it said on standard error until it was gone.
@@ -65,6 +50,28 @@ impl Platform {
         self.child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
         said
     }
+}
+
+/// One request, and the JSON of an answer that must be a good one.
+fn ask(address: SocketAddr, request: &str) -> Value {
+    let mut peer = TcpStream::connect(address).expect("it listens");
+    peer.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+    peer.write_all(request.as_bytes()).expect("a request");
+    let mut answer = String::new();
+    peer.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    assert!(status.starts_with('2'), "{request}: {head}");
+    serde_json::from_str(body).expect("JSON")
+}
+
+/// One POST, and the JSON of its answer.
+pub(crate) fn post(address: SocketAddr, path: &str, kind: &str, body: &str) -> Value {
+    let length = body.len();
+    ask(
+        address,
+        &format!("POST {path} HTTP/1.0\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}"),
+    )
 }
 
 impl Drop for Platform {
