@@ -128,17 +128,19 @@ impl Socket {
         }
     }
 
-    /// Ends the socket in order, in two seconds at most.
-    pub async fn close(mut self) {
+    /// Ends the socket in order, in two seconds at most. Says whether CXone answered the close: then it has read every
+    /// frame that was sent before, because frames come in order.
+    pub async fn close(mut self) -> bool {
         let goodbye = async {
             self.wire.send(Message::close(Some(CloseCode::NORMAL_CLOSURE), "")).await?;
+            let mut is_answered = false;
             while let Some(message) = self.wire.next().await {
-                message?;
+                is_answered |= message?.is_close();
             }
-            Ok::<(), Error>(())
+            Ok::<bool, Error>(is_answered)
         };
         // Who does not answer is left without one.
-        let _ = timeout(CLOSE_MAX, goodbye).await;
+        timeout(CLOSE_MAX, goodbye).await.is_ok_and(|ended| ended.unwrap_or(false))
     }
 
     /// Whatever comes first: something was written, something arrived, or time is up.

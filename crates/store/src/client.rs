@@ -27,6 +27,9 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Requests in flight at once from one task. More wait their turn: each needs a connection of its own, and a drain
 /// ends every stream of the task in the same moment.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 64;
+/// Requests about leases in flight at once from one task, beside all others: a holder that has much to do must not lose
+/// its lease because the renewal waits behind its own work.
+pub const LEASE_REQUESTS_IN_FLIGHT_MAX: usize = 8;
 
 /// The table with all shared state. Clones share one connection pool and one limit.
 #[derive(Clone)]
@@ -34,6 +37,7 @@ pub struct Store {
     pub(crate) client: Client,
     pub(crate) table: Arc<str>,
     in_flight: Arc<Semaphore>,
+    leases_in_flight: Arc<Semaphore>,
     pub(crate) step_turns: StepTurns,
     pub(crate) outbox_changed: Arc<Notify>,
     /// What is wrong with how it was configured: every request is refused with it.
@@ -77,6 +81,7 @@ impl Store {
             client,
             table: table.into(),
             in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
+            leases_in_flight: Arc::new(Semaphore::new(LEASE_REQUESTS_IN_FLIGHT_MAX)),
             step_turns: StepTurns::default(),
             outbox_changed: Arc::default(),
             fault: None,
@@ -87,6 +92,11 @@ impl Store {
     #[must_use]
     pub fn table(&self) -> &str {
         &self.table
+    }
+
+    /// The same store for requests about leases, which do not wait for others.
+    pub(crate) fn for_leases(&self) -> Self {
+        Self { in_flight: Arc::clone(&self.leases_in_flight), ..self.clone() }
     }
 
     /// Waits for a turn to send a request. `None` cannot happen, as nobody closes the semaphore; if it did, the request
@@ -152,6 +162,22 @@ mod tests {
         assert_eq!(store.contact(&contact, 0).await.unwrap_err(), fault);
         assert_eq!(store.count_request(1, 0, 1).await.unwrap_err(), fault);
         assert_eq!(store.create_table().await.unwrap_err(), fault);
+    }
+
+    #[cfg(feature = "embedded")]
+    #[tokio::test]
+    async fn a_lease_is_taken_and_renewed_while_every_turn_is_taken() {
+        let embedded = crate::Embedded::memory().unwrap();
+        let store = embedded.store("leases").await.unwrap();
+        let turns = u32::try_from(REQUESTS_IN_FLIGHT_MAX).unwrap();
+        let _all = store.in_flight.acquire_many(turns).await.unwrap();
+        let renewing = async {
+            let taken = store.take_lease("suggestions", "me", None).await.unwrap().unwrap();
+            let renewed = store.renew_lease(&taken).await.unwrap().unwrap();
+            assert_eq!(store.lease("suggestions").await.unwrap().unwrap().beat, renewed.beat);
+            store.release_lease(&renewed).await.unwrap();
+        };
+        tokio::time::timeout(OPERATION_TIMEOUT, renewing).await.expect("it waits for no turn");
     }
 
     #[tokio::test]

@@ -37,7 +37,7 @@ impl Store {
     /// # Errors
     /// When the table did not answer.
     pub async fn lease(&self, name: &str) -> Result<Option<LeaseRecord>, StoreError> {
-        let item = self.item(&Key::lease(name)).await?;
+        let item = self.for_leases().item(&Key::lease(name)).await?;
         item.as_ref().map(|item| read(item, name)).transpose()
     }
 
@@ -76,7 +76,7 @@ impl Store {
             .value(":zero", n(0))
             .value(":false", flag_of(false))
             .value(":taker", s(taker.clone()));
-        match self.change_item(&Key::lease(name), change).await? {
+        match self.for_leases().change_item(&Key::lease(name), change).await? {
             Outcome::Applied(item) => read(&item, name).map(Some),
             // The request was sent twice, and the first one arrived.
             Outcome::Refused(Some(item)) if is_text(&item, WRITER, &taker) => read(&item, name).map(Some),
@@ -94,7 +94,7 @@ impl Store {
             .only_if(format!("{IS_RELEASED} = :false"))
             .set(BEAT, &format!("{BEAT} + :one"))
             .value(":false", flag_of(false));
-        match self.change_item(&Key::lease(&mine.name), change).await? {
+        match self.for_leases().change_item(&Key::lease(&mine.name), change).await? {
             Outcome::Applied(item) => read(&item, &mine.name).map(Some),
             Outcome::Refused(_) => Ok(None),
         }
@@ -106,7 +106,7 @@ impl Store {
     /// When the table did not do it. Others then wait as if the holder had died.
     pub async fn release_lease(&self, mine: &LeaseRecord) -> Result<(), StoreError> {
         let change = held(mine).set(IS_RELEASED, ":true").value(":true", flag_of(true)).quietly();
-        self.change_item(&Key::lease(&mine.name), change).await?;
+        self.for_leases().change_item(&Key::lease(&mine.name), change).await?;
         Ok(())
     }
 }

@@ -5,7 +5,6 @@
 //! | [`settings`] | every setting, and what makes a configuration valid |
 //! | [`metrics`] | what is measured, as Prometheus text |
 //! | [`ear`] | the shim's own transcripts on their way to the insight side |
-//! | `open` | from settings to parts |
 //! | `open` | from settings to what [`run`] works with |
 //! | `lease` | exactly one task does a piece of work |
 //! | `link` | one long-lived socket to CXone: opened, lost, opened again |

@@ -31,7 +31,7 @@ const REFUSED_PAUSE: Duration = Duration::from_mins(5);
 /// Everything until a socket is ready: token, connection, TLS, upgrade, and `auth.success`.
 const OPEN_MAX: Duration = Duration::from_secs(45);
 /// How long a frame may wait to be written.
-const WRITE_MAX: Duration = Duration::from_secs(5);
+pub(crate) const WRITE_MAX: Duration = Duration::from_secs(5);
 /// How long a close may take.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// Frames that were read and not yet looked at.
@@ -272,9 +272,8 @@ impl Link {
                     }
                 }
                 () = stopped(closing) => {
-                    // A peer that does not answer the close is left. One that breaks off in this last moment passes for one
-                    // that answered: the socket does not tell them apart.
-                    let is_answered = timeout(CLOSE_MAX, socket.close()).await.is_ok();
+                    // A peer that does not answer the close is left.
+                    let is_answered = timeout(CLOSE_MAX, socket.close()).await.unwrap_or(false);
                     return if is_answered { End::InOrder } else { End::Wanted };
                 }
             }

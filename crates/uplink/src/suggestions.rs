@@ -26,17 +26,18 @@ use tracing::{debug, error, warn};
 
 use crate::clock::now_ms;
 use crate::lease::Held;
-use crate::link::{Ending, Ends, FrameSender, Link};
+use crate::link::{Ending, Ends, FrameSender, Link, WRITE_MAX};
 use crate::outbox::{self, Carrier, Delivery, Fate, Receipt};
 use crate::run::Shared;
 use crate::settings::{ACK_WAIT, Which};
 use crate::webhook::Webhooks;
 use flights::{AWAITED_MAX, Flight, Flights, ROOM_WAIT};
 
-/// Readers of what comes in.
-const READERS: usize = 16;
+/// Readers of what comes in: as many as suggestions are awaited. With fewer, a slow store would let suggestions out faster
+/// than their acknowledgements and answers are noted, and a kill would take with it what was read and waits.
+const READERS: usize = AWAITED_MAX;
 /// Frames that wait for each of them.
-const READER_FRAMES_MAX: usize = 64;
+const READER_FRAMES_MAX: usize = 16;
 /// First pause before an answer is written again; it doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(50);
 /// No pause before an answer is written again is longer.
@@ -90,9 +91,6 @@ struct Frames {
     /// Closes the link.
     close: watch::Sender<bool>,
 }
-
-/// A frame is written within five seconds, or not at all.
-const WRITE_MAX: Duration = Duration::from_secs(5);
 
 impl Carrier for Frames {
     const LANE: Lane = Lane::Suggestions;

@@ -53,11 +53,12 @@ struct Kills {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_suggestion_and_card_arrives_exactly_once_by_its_id_though_holders_are_killed_five_times() {
+    let stage = Stage::open().await;
     let started_at = Instant::now();
     let seed = fastrand::u64(..);
     say(&format!("exactly once: seed {seed}"));
     let run = Run {
-        stage: Stage::open().await,
+        stage,
         begun: AtomicUsize::new(0),
         submissions: Arc::default(),
         rng: std::sync::Mutex::new(fastrand::Rng::with_seed(seed)),

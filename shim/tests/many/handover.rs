@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::stage::{LEASES, PATIENCE, POPUPS, SUGGESTIONS, Shim, Stage, submit};
 
-/// Two fifths of the default, so that two fifths of its 15 s are allowed.
+/// Two fifths of the default, so that of its 15 s two fifths are allowed.
 const SHORT: &str = "4s";
 const REPLACED_WITHIN: Duration = Duration::from_secs(6);
 /// So long that nobody can wait for its end.
@@ -34,7 +34,7 @@ async fn suggestion_arrives(stage: &Stage, suggestion: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_holder_is_replaced_within_15_s_at_the_default_lease() {
+async fn a_killed_holder_is_replaced_within_one_and_a_half_leases() {
     let stage = Stage::open().await;
     let [mut holder, heir] = two(&stage, SHORT).await;
     suggestion_arrives(&stage, "s0").await;

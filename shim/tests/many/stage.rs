@@ -76,6 +76,8 @@ impl Stage {
             .env("EARPIECE_TABLE", TABLE)
             .env("EARPIECE_RECORDINGS", self.folder.path().join(&host))
             .env("EARPIECE_LEASE", lease)
+            // The embedded database answers a few hundred requests a second: not too many of them for looking.
+            .env("EARPIECE_OUTBOX_POLL", "250ms")
             .env("EARPIECE_CXONE_API", self.platform.url())
             .env("EARPIECE_CXONE_ORG", "demo")
             .env("EARPIECE_CXONE_SUGGESTIONS_URL", socket(Uplink::Suggestions))

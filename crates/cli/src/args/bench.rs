@@ -5,7 +5,10 @@ use earpiece_core::secret::Secret;
 
 use super::secret;
 
-/// Measure.
+/// Measure what this machine carries: live streams, or help to agents.
+///
+/// Everything runs in real time over real sockets, and every figure comes with what was lost, which must be nothing. What
+/// was measured for the documents is in docs/benchmarks.md, each table with its command.
 #[derive(Flags)]
 #[command(after_long_help = "\
 Examples:

@@ -47,30 +47,19 @@ Examples:
 
 Exit codes: 0 it worked, 1 it was tried and failed, 2 wrong usage or configuration.";
 
-/// What to do.
+/// What to do. Each variant's help is that of its arguments: a line here would replace all of it.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Show a whole call: CXone, tunnel, assist app and recording in one process.
     Demo(DemoArgs),
-    /// Serve CXone's hooks on this machine, audio and text, with the state in a folder.
     Serve(ServeArgs),
-    /// Place one call, as CXone's media server does, to any endpoint that claims to speak the hook.
     Call(Box<CallArgs>),
-    /// Stand in for API Gateway's WebSocket front: real sockets in front of Lambda functions on this machine.
     Gateway(Box<GatewayArgs>),
-    /// Make a token, or a client of the token server, and say what to configure.
     Token(TokenArgs),
-    /// Measure.
     Bench(BenchArgs),
-    /// Show what the store and the recordings know.
     Contacts(ContactsArgs),
-    /// Show utterances that could not be delivered, and have them tried again.
     Utterances(UtterancesArgs),
-    /// Show what could not be sent back to CXone, and have it tried again.
     Outbox(OutboxArgs),
-    /// Check or export the audit of an interaction.
     Audit(AuditArgs),
-    /// Stand in for CXone's platform: OAuth, REST, and the sockets that assistance uses.
     Platform(PlatformArgs),
 }
 
@@ -299,6 +288,17 @@ mod tests {
             "earpiece contacts show 1 2 --json",
         ] {
             assert!(parsed(line).is_ok_and(|args| args.json), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_command_is_named_in_a_line_and_explained_at_length() {
+        let mut command = Args::command();
+        for command in command.get_subcommands_mut() {
+            let (name, about) = (command.get_name().to_owned(), command.get_about().map(ToString::to_string));
+            assert!(about.is_some_and(|about| !about.is_empty()), "{name}");
+            let long = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+            assert!(long.lines().count() > 1, "{name}: its help says no more than its line in the list");
         }
     }
 

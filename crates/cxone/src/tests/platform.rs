@@ -105,7 +105,7 @@ async fn every_socket_opens_and_hears() {
         let event = json!({ "type": "hello" });
         assert_eq!(platform.send_event(theirs, &event, To::All).await, 1);
         assert_eq!(within_patience(socket.next()).await.unwrap().reveal(), &event.to_string());
-        socket.close().await;
+        assert!(socket.close().await, "the platform answers the close");
     }
     assert_eq!(platform.tally().violations, 0, "{:?}", platform.received_of(Kind::Violation));
 }

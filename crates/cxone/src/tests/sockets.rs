@@ -359,7 +359,17 @@ async fn an_orderly_end_says_goodbye() {
     let peer = async {
         let message = within_patience(peer.next()).await.unwrap().unwrap();
         assert_eq!(message.as_close().map(|(code, _)| u16::from(code)), Some(1000));
-        peer
+        // Reading on sends the answer.
+        assert!(within_patience(peer.next()).await.is_none());
     };
-    tokio::join!(within_patience(socket.close()), peer);
+    let (is_answered, ()) = tokio::join!(within_patience(socket.close()), peer);
+    assert!(is_answered);
+}
+
+#[tokio::test]
+async fn an_end_that_nobody_answers_is_told_apart() {
+    let platform = Platform::start().await;
+    let (socket, peer) = platform.stream(&platform.environment()).await;
+    drop(peer);
+    assert!(!within_patience(socket.close()).await);
 }
