@@ -83,6 +83,9 @@ use protection::EcsAgent;
 /// What a drain keeps of its deadline for ending the process.
 const DRAIN_MARGIN_MAX: Duration = Duration::from_secs(3);
 
+/// The same where the way back to the agent has to be handed over, too.
+const WAY_BACK_MARGIN_MAX: Duration = Duration::from_secs(8);
+
 /// How long the last metrics may take to be written.
 const LAST_LINE_MAX: Duration = Duration::from_millis(500);
 
@@ -266,9 +269,12 @@ pub async fn run(listener: TcpListener, shutdown: impl Future<Output = ()>, mut 
     let (over, is_over) = oneshot::channel::<()>();
     let reporter = emf.then(|| tokio::spawn(Reporter::new(task.clone()).run(async { drop(is_over.await) })));
     shutdown.await;
+    let ends_at = tokio::time::Instant::now() + task.limits.drain_deadline;
     drain(&task).await;
-    if let Some(way_back) = way_back {
-        way_back.close().await;
+    if let Some(way_back) = way_back
+        && tokio::time::timeout_at(ends_at, way_back.close(&task)).await.is_err()
+    {
+        warn!("the way back to the agent was cut off; its leases are free when they run out");
     }
     beside.abort_all();
     drop(over);
@@ -306,7 +312,10 @@ impl WayBack {
 
     /// Gives the leases back, so that another task goes on at once. After the streams have settled: until then they
     /// may have something to say. It ends by itself within a bound.
-    async fn close(self) {
+    async fn close(self, task: &Task) {
+        if let Some(assistance) = &task.assistance {
+            assistance.emptied().await;
+        }
         let _ = self.stop.send(());
         let _ = self.running.await;
     }
@@ -327,7 +336,11 @@ impl Beside {
 
 async fn drain(task: &Arc<Task>) {
     // What is cut off still needs a moment to go.
-    let margin = (task.limits.drain_deadline / 10).min(DRAIN_MARGIN_MAX);
+    let margin = if task.assistance.is_some() {
+        (task.limits.drain_deadline / 3).min(WAY_BACK_MARGIN_MAX)
+    } else {
+        (task.limits.drain_deadline / 10).min(DRAIN_MARGIN_MAX)
+    };
     let deadline = tokio::time::Instant::now() + task.limits.drain_deadline.saturating_sub(margin);
     let _ = task.draining.send_replace(true);
     let streams = task.contacts.streams();

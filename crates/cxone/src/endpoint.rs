@@ -18,7 +18,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Every endpoint, in the order of [`Endpoint::index`].
+    /// Every endpoint, in the order of `Endpoint::index`.
     pub const ALL: [Self; 6] =
         [Self::Discovery, Self::Token, Self::Search, Self::Insights, Self::Feedback, Self::Cards];
 

@@ -135,7 +135,8 @@ impl Socket {
             self.wire.send(Message::close(Some(CloseCode::NORMAL_CLOSURE), "")).await?;
             let mut is_answered = false;
             while let Some(message) = self.wire.next().await {
-                is_answered |= message?.is_close();
+                // One that CXone had sent by itself before ours answers nothing.
+                is_answered |= message?.as_close().is_some_and(|(code, _)| code == CloseCode::NORMAL_CLOSURE);
             }
             Ok::<bool, Error>(is_answered)
         };

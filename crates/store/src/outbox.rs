@@ -152,6 +152,23 @@ impl Store {
         Ok(())
     }
 
+    /// As [`Store::put_off_entry`], and the claim does not count as an attempt: nobody was asked to take the entry.
+    ///
+    /// # Errors
+    /// When the table did not do it. It is then due when the claim runs out, and the claim has counted.
+    pub async fn put_off_entry_uncounted(&self, entry: &Entry, token: u64, due_ms: i64) -> Result<(), StoreError> {
+        let change = waiting()
+            .only_if(format!("{SENDER} = :token"))
+            .only_if(format!("{ATTEMPTS} > :zero"))
+            .set(DUE_AT_MS, ":due")
+            .set(ATTEMPTS, &format!("{ATTEMPTS} - :one"))
+            .value(":token", n(token))
+            .value(":zero", n(0))
+            .value(":due", n(due_ms));
+        self.change_shared_item(&Key::entry(&entry.interaction, entry.seq), change.quietly()).await?;
+        Ok(())
+    }
+
     /// At most `limit` dead letters (and at most [`ENTRIES_READ_MAX`]), those that were buried first first. They are
     /// read from an index that may lag behind by moments, and no clock is asked: one whose time is over is among them
     /// until it is deleted, and can no longer be brought back.

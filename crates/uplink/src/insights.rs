@@ -218,7 +218,7 @@ impl Carrier for Posts {
             }
         };
         match timeout(CARRY_MAX, posting).await {
-            Ok(Some(answer)) => Delivery::of(answer),
+            Ok(Some(answer)) => Delivery::of(Self::LANE, answer),
             Ok(None) => Delivery::Never { reason: "lane" },
             Err(_) => Delivery::Again { after: None },
         }

@@ -20,8 +20,19 @@ use crate::settings::Which;
 const BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0];
 
 /// What becomes of suggestions.
-const SUGGESTION_OUTCOMES: [&str; 10] =
-    ["accepted", "refused", "unreadable", "dropped", "lost", "sent", "repeated", "expired", "taken_up", "dismissed"];
+const SUGGESTION_OUTCOMES: [&str; 11] = [
+    "accepted",
+    "refused",
+    "unreadable",
+    "foreign",
+    "dropped",
+    "lost",
+    "sent",
+    "repeated",
+    "expired",
+    "taken_up",
+    "dismissed",
+];
 /// What becomes of popups.
 const POPUP_OUTCOMES: [&str; 5] = ["pending", "sent", "freed", "dead", "held_back"];
 /// What becomes of insight cards.

@@ -11,7 +11,8 @@ mod carrier;
 mod pace;
 mod queue;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use earpiece_core::assist::interaction::{Context, OnFailure};
@@ -59,9 +60,14 @@ fn pause_after(attempts: u32, rng: &mut fastrand::Rng) -> Duration {
     PAUSE_MIN + step.saturating_sub(PAUSE_MIN).mul_f64(rng.f64())
 }
 
+fn key_of(entry: &Entry) -> (InteractionId, u64) {
+    (entry.interaction.clone(), entry.seq)
+}
+
 /// Works one lane until its lease ends: then it finishes what is under way and returns.
 pub(crate) async fn work<C: Carrier>(shared: Arc<Shared>, carrier: Arc<C>, held: Held) {
-    Worker { shared, carrier, held, noting: Semaphore::new(NOTED_MAX) }.run().await;
+    let worker = Worker { shared, carrier, held, noting: Semaphore::new(NOTED_MAX), settling: Mutex::default() };
+    worker.run().await;
 }
 
 struct Worker<C> {
@@ -69,6 +75,8 @@ struct Worker<C> {
     carrier: Arc<C>,
     held: Held,
     noting: Semaphore,
+    /// Entries whose receiver has them, and of which the store does not know it yet: they are not carried again.
+    settling: Mutex<HashSet<(InteractionId, u64)>>,
 }
 
 /// Something that was under way is done.
@@ -129,7 +137,9 @@ impl<C: Carrier> Worker<C> {
                         }
                     }
                     Done::Looked(Ok(due)) => {
-                        pace.looked(Instant::now(), due.len(), self.poll(is_open));
+                        // Nothing leaves while there is no way: then a full look does not mean that there is more to do.
+                        let found = if is_open { due.len() } else { due.len().min(DUE_MAX - 1) };
+                        pace.looked(Instant::now(), found, self.poll(is_open));
                         for id in due {
                             queue.add(id);
                         }
@@ -152,7 +162,9 @@ impl<C: Carrier> Worker<C> {
                 () = &mut change => {
                     change.set(changes.notified());
                     change.as_mut().enable();
-                    pace.hurry(Instant::now());
+                    if is_open {
+                        pace.hurry(Instant::now());
+                    }
                 }
                 () = self.carrier.opened(), if !is_open => pace.hurry(Instant::now()),
                 () = held.ending(), if !is_ending => {
@@ -197,7 +209,7 @@ impl<C: Carrier> Worker<C> {
             if self.held.is_ending() || !self.held.is_current() {
                 break;
             }
-            if self.carrier.awaits(&entry) {
+            if self.carrier.awaits(&entry) || self.settling().contains(&key_of(&entry)) {
                 continue;
             }
             match self.handle(&entry).await {
@@ -252,6 +264,13 @@ impl<C: Carrier> Worker<C> {
                 self.put_off(entry, Duration::ZERO).await;
                 return Handled::Stays;
             }
+            Delivery::Shut { after } => {
+                // Not all at the same moment when the door opens.
+                let pause = after.clamp(PAUSE_MIN, ASKED_PAUSE_MAX) + PAUSE_MIN.mul_f64(fastrand::f64());
+                self.put_off_uncounted(entry, pause).await;
+                self.shared.metrics.entry(C::LANE, "retried");
+                return Handled::Stays;
+            }
         };
         Handled::settled(self.settle(entry, fate, now_ms()).await)
     }
@@ -259,12 +278,16 @@ impl<C: Carrier> Worker<C> {
     /// Waits for the receipt of an entry, and does what it asks for.
     async fn confirm(&self, entry: Entry) {
         let receipt = self.carrier.confirmed(&entry).await;
+        if matches!(receipt, Receipt::Delivered { .. }) {
+            self.settling().insert(key_of(&entry));
+        }
         // Never closed.
         let _turn = self.noting.acquire().await;
         match receipt {
             Receipt::Noted => self.count(Fate::Delivered),
             Receipt::Delivered { written_ms } => {
                 self.settle(&entry, Fate::Delivered, written_ms).await;
+                self.settling().remove(&key_of(&entry));
             }
             // It is the next one of its interaction again, before those that were carried after it.
             Receipt::Unknown => {
@@ -285,6 +308,14 @@ impl<C: Carrier> Worker<C> {
         let due_ms = after_ms(now_ms(), pause);
         if let Err(problem) = self.shared.store.put_off_entry(entry, self.held.token(), due_ms).await {
             // It is due again when the claim is over.
+            self.store_failed("outbox_put_off", &problem);
+        }
+    }
+
+    /// Puts an entry off that nobody was asked to take: that is no attempt.
+    async fn put_off_uncounted(&self, entry: &Entry, pause: Duration) {
+        let due_ms = after_ms(now_ms(), pause);
+        if let Err(problem) = self.shared.store.put_off_entry_uncounted(entry, self.held.token(), due_ms).await {
             self.store_failed("outbox_put_off", &problem);
         }
     }
@@ -330,6 +361,10 @@ impl<C: Carrier> Worker<C> {
             }
         }
         false
+    }
+
+    fn settling(&self) -> MutexGuard<'_, HashSet<(InteractionId, u64)>> {
+        self.settling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, fate: Fate) {

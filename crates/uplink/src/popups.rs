@@ -208,7 +208,7 @@ impl Carrier for Cards {
 
     async fn carry(&self, entry: &Entry) -> Delivery {
         let Payload::Popup { card, .. } = &entry.payload else { return Delivery::Never { reason: "lane" } };
-        Delivery::of(self.shared.cxone.post_card(&entry.interaction, card).await)
+        Delivery::of(Self::LANE, self.shared.cxone.post_card(&entry.interaction, card).await)
     }
 
     fn on_failure(&self, trigger: &str) -> OnFailure {

@@ -133,7 +133,8 @@ async fn measure(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
     }
 }
 
-async fn measure_once(shared: &Shared) {
+/// Measures now.
+pub(crate) async fn measure_once(shared: &Shared) {
     shared.metrics.cxone(&shared.cxone.snapshot());
     for lane in Lane::ALL {
         match shared.store.oldest_due_ms(lane).await {

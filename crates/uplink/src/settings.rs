@@ -84,9 +84,10 @@ pub const ALL: [Setting; 12] = [
     AUDIT_KEEP,
 ];
 
-/// How long CXone may take to acknowledge a suggestion. No setting: CXone answers within a second or not at all, and the
-/// claim on an entry has to outlast it.
-pub const ACK_WAIT: Duration = Duration::from_secs(5);
+/// How long CXone may take to acknowledge a suggestion. CXone answers within a second or not at all; but a connection that
+/// swallows everything is found out only by a ping that stays unanswered, 20 s and 10 s later, and until then a write
+/// proves nothing. No setting: the claim on an entry has to outlast it.
+pub const ACK_WAIT: Duration = Duration::from_secs(35);
 /// A secret shorter than the digest would be the weakest part of the signature.
 const WEBHOOK_SECRET_BYTES_MIN: usize = 32;
 /// Secrets at a time.

@@ -95,7 +95,7 @@ struct Frames {
 impl Carrier for Frames {
     const LANE: Lane = Lane::Suggestions;
     /// Longer than it may take until an entry is settled. A holder with a newer token need not wait for its end.
-    const CLAIM: Duration = Duration::from_secs(15);
+    const CLAIM: Duration = Duration::from_secs(45);
     const GIVES_UP: bool = false;
 
     fn is_open(&self) -> bool {

@@ -2,9 +2,11 @@
 
 mod acks;
 mod leases;
+mod measures;
 mod popups;
 mod receiver;
 mod road;
 mod stage;
 mod suggestions;
+mod uplinks;
 mod webhooks;

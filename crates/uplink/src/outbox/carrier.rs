@@ -5,6 +5,7 @@ use std::time::Duration;
 use earpiece_core::assist::interaction::{Context, OnFailure};
 use earpiece_core::assist::{Effects, Entry, Interaction, Lane, Payload};
 use earpiece_cxone::CxoneError;
+use tracing::error;
 
 /// What came of carrying an entry to its receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,15 +24,28 @@ pub(crate) enum Delivery {
         /// The word.
         reason: &'static str,
     },
+    /// The receiver takes nothing at present, whatever is asked: a limit, or an outage. That is no attempt.
+    Shut {
+        /// For how long.
+        after: Duration,
+    },
     /// There was no way to the receiver. That is no attempt; it is carried when there is one again.
     NoWay,
 }
 
 impl Delivery {
     /// What an answer of CXone means for an entry.
-    pub(crate) fn of(answer: Result<(), CxoneError>) -> Self {
+    pub(crate) fn of(lane: Lane, answer: Result<(), CxoneError>) -> Self {
         let Err(problem) = answer else { return Self::Delivered };
+        if matches!(problem, CxoneError::Forbidden { .. } | CxoneError::Unauthorized | CxoneError::NotConfigured { .. })
+        {
+            error!(lane = lane.label(), %problem, "CXone does not take what has to leave; somebody has to act");
+        }
         match problem {
+            // A storm or an outage uses up nobody's attempts, however long it lasts.
+            CxoneError::RateLimited { retry_after } | CxoneError::CircuitOpen { retry_after } => {
+                Self::Shut { after: retry_after }
+            }
             // The operator has to act, and then brings the letter back; trying on would only hammer.
             CxoneError::Forbidden { .. } => Self::Never { reason: "forbidden" },
             CxoneError::Refused { .. } => Self::Never { reason: "refused" },

@@ -8,10 +8,10 @@ use earpiece_core::assist::trigger::Triggers;
 use earpiece_simulator::platform::{Fault, FaultKind, Kind, On, To, Uplink};
 use serde_json::{Value, json};
 
-use super::stage::{PATIENCE, Stage, eventually, id, settings};
+use super::stage::{PATIENCE, Stage, eventually, id, settings, steady};
 use crate::{Settings, Which};
 
-fn angry(interaction: usize) -> Value {
+pub(super) fn angry(interaction: usize) -> Value {
     json!({
         "id": format!("i{interaction}"), "type": "SENTIMENT", "sentiment": {"score": -0.9, "confidence": 0.95},
         "routing": {"queueWaitTimeMs": 1000, "queueName": "billing"}, "participant": {"direction": "inbound"},
@@ -34,7 +34,7 @@ fn one_attempt(on_failure: &str) -> Settings {
 }
 
 /// Waits until so many interactions have a card, and asserts that none has another.
-async fn one_card_each(stage: &Stage, interactions: usize) {
+pub(super) async fn one_card_each(stage: &Stage, interactions: usize) {
     let all = stage.platform.wait_for(PATIENCE, |received| {
         let with_card = received.interactions().filter(|(_, seen)| !seen.cards.is_empty()).count();
         (with_card >= interactions).then_some(())
@@ -174,6 +174,45 @@ async fn a_429_on_cards_holds_cards_back_and_not_suggestions() {
     task.counted("earpiece_popups_total{outcome=\"sent\"}", 1).await;
     let tries = stage.platform.received_of(Kind::Card);
     assert!(tries[1].at_ms >= refused_ms + 2900, "Retry-After is honoured");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_card_that_cxone_forbids_is_asked_for_once_and_is_a_dead_letter() {
+    let stage = Stage::with_scopes(&["interactions:read"]).await;
+    let many_attempts = Settings { outbox_attempts_max: 12, ..one_attempt("deadLetter") };
+    let task = stage.task_with("a", many_attempts).await;
+    assert!(stage.platform.wait_for_socket(Uplink::Interactions, PATIENCE).await);
+    for interaction in [7, 8] {
+        stage.platform.send_event(Uplink::Interactions, &angry(interaction), To::All).await;
+        task.counted("earpiece_popups_total{outcome=\"dead\"}", interaction as u64 - 6).await;
+    }
+    stage.drained(Lane::Popups).await;
+    let asked: Vec<_> = stage.platform.received_of(Kind::Card).into_iter().map(|asked| asked.status).collect();
+    assert_eq!(asked, [403, 403], "one request for each");
+    let reasons: Vec<_> = stage.store.dead_entries(10).await.unwrap().into_iter().map(|letter| letter.dead).collect();
+    assert_eq!(reasons.len(), 2);
+    assert!(reasons.iter().flatten().all(|dead| dead.reason == "forbidden"), "{reasons:?}");
+    task.counted("earpiece_outbox_entries_total{lane=\"popups\",outcome=\"retried\"}", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cards_that_take_long_hold_up_neither_the_socket_nor_the_marks() {
+    const INTERACTIONS: usize = 200;
+    let stage = Stage::new().await;
+    stage.platform.fault(Fault::once(On::Cards, FaultKind::Slow).delay_ms(5_000).times(1_000)).unwrap();
+    let task = stage.task_with("a", steady(Which::Popups)).await;
+    assert!(stage.platform.wait_for_socket(Uplink::Interactions, PATIENCE).await);
+    for interaction in 0..INTERACTIONS {
+        stage.platform.send_event(Uplink::Interactions, &angry(interaction), To::All).await;
+    }
+    task.counted("earpiece_popups_total{outcome=\"pending\"}", INTERACTIONS as u64).await;
+    // As many as are under way at a time, and on a busy machine those that follow the first of them.
+    let asked = stage.platform.received_of(Kind::Card).len();
+    assert!(asked <= INTERACTIONS * 2 / 3, "{asked} of the cards were asked for before all had their mark");
+    stage.platform.clear_faults();
+    one_card_each(&stage, INTERACTIONS).await;
+    assert_eq!(stage.platform.tally().cards_repeated, 0);
+    task.counted("earpiece_popups_total{outcome=\"sent\"}", INTERACTIONS as u64).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use earpiece_core::secret::Private;
 use earpiece_cxone::{Cxone, settings as cxone};
 use earpiece_https::{Client, Trust};
 use earpiece_simulator::platform::settings::{CLIENT_ID, CLIENT_SECRET};
-use earpiece_simulator::platform::{Kind, Platform, PlatformSettings, Uplink};
+use earpiece_simulator::platform::{Client as OauthClient, Kind, Platform, PlatformSettings, Uplink};
 use earpiece_store::{Embedded, Store};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -31,6 +31,8 @@ pub(super) struct Stage {
     /// Of whoever submits: another process, as far as the tasks can tell.
     pub(super) store: Store,
     pub(super) platform: Platform,
+    /// What tokens are asked for, if that is not the default.
+    scope: Option<&'static str>,
 }
 
 /// A task.
@@ -51,10 +53,17 @@ impl Stage {
         let embedded = Embedded::memory().unwrap();
         let store = embedded.store(TABLE).await.unwrap();
         let platform = Platform::bind("127.0.0.1:0", settings).await.unwrap();
-        Self { embedded, store, platform }
+        Self { embedded, store, platform, scope: None }
     }
 
-    async fn cxone(&self) -> Cxone {
+    /// A platform whose client has these scopes only, and gets them when it asks for none.
+    pub(super) async fn with_scopes(scopes: &[&str]) -> Self {
+        let client = OauthClient::new(CLIENT_ID, CLIENT_SECRET).with_scopes(scopes);
+        let settings = PlatformSettings { clients: vec![client], ..PlatformSettings::default() };
+        Self { scope: Some("none"), ..Self::with(settings).await }
+    }
+
+    pub(super) async fn cxone(&self) -> Cxone {
         let platform = &self.platform;
         let env = Overlay::over(EmptyEnv)
             .with(&cxone::API, platform.url())
@@ -64,7 +73,8 @@ impl Stage {
             .with(&cxone::INTERACTIONS_URL, platform.socket_url(Uplink::Interactions))
             .with(&cxone::CARD_RATE, "1000")
             .with(&cxone::CLIENT_ID, CLIENT_ID)
-            .with(&cxone::CLIENT_SECRET, CLIENT_SECRET);
+            .with(&cxone::CLIENT_SECRET, CLIENT_SECRET)
+            .with_some(&cxone::SCOPE, self.scope);
         let mut reader = Reader::new(&env);
         let settings = cxone::Settings::read(&mut reader);
         reader.finish().unwrap();

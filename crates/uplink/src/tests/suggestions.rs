@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use earpiece_core::assist::suggestion::Rejection;
 use earpiece_core::assist::{Lane, audit};
-use earpiece_simulator::platform::{AnswerPolicy, Fault, FaultKind, Kind, On, PlatformSettings, To, Uplink};
+use earpiece_simulator::platform::{AnswerPolicy, Fault, FaultKind, On, PlatformSettings, To, Uplink};
 use earpiece_store::Store;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -129,21 +129,6 @@ async fn a_suggestion_whose_window_is_over_is_dropped_with_its_outcome_and_never
     stage.submit("7", "in time").await.unwrap();
     let sent = stage.suggested(1).await;
     assert_eq!(sent, [("7".to_owned(), "in time".to_owned())]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn auth_failure_stops_the_uplink_and_raises_an_alarm_instead_of_hammering() {
-    let stage = Stage::new().await;
-    stage.platform.fault(Fault::once(On::Suggestions, FaultKind::AuthFailure).times(1000)).unwrap();
-    let task = stage.task("a", Which::Suggestions).await;
-    task.counted("earpiece_uplink_refused{uplink=\"suggestions\"}", 1).await;
-    let tried = stage.platform.received_of(Kind::Auth).len();
-    assert!((1..=2).contains(&tried), "{tried}: once, and perhaps once more with a fresh token");
-    // Reconnecting would begin again after a second and a half at the latest.
-    sleep(Duration::from_secs(4)).await;
-    assert_eq!(stage.platform.received_of(Kind::Auth).len(), tried);
-    task.counted("earpiece_leases_held{lease=\"suggestions\"}", 1).await;
-    task.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
