@@ -11,11 +11,13 @@
 //! | `assist` | the assist app hears everything, or is told what it missed |
 //! | `drain` | a task that goes away says so and loses nothing |
 //! | `doors` | races at the text hook and the WebSocket API, on two DynamoDBs |
+//! | `common_errors` | each common error of the documents has a row in the troubleshooting table, and a test |
 //! | `tools` | what `./tests/run` adds to these |
 //! | `ministack` | the same store, spoken to by a second DynamoDB |
 
 mod assist;
 mod calls;
+mod common_errors;
 mod doors;
 mod drain;
 mod house;

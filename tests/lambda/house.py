@@ -87,9 +87,6 @@ class HttpDoor:
     def __init__(self, url):
         self.url = url
 
-    def function_of(self, path):
-        return next(name for start, name in self.ROUTES.items() if path.startswith(start))
-
     def ask(self, method, path, headers=None, body=None):
         """One request: status, headers, body as text."""
         status, answered, text = call(method, self.url + path, body and body.encode(), headers)
@@ -109,6 +106,9 @@ class LambdaDoor:
 
     def __init__(self, url, prefix=""):
         self.functions, self.prefix = Functions(url), prefix
+
+    def function_of(self, path):
+        return next(name for start, name in self.ROUTES.items() if path.startswith(start))
 
     def ask(self, method, path, headers=None, body=None):
         """One request: status, headers, body as text."""

@@ -115,6 +115,8 @@ pub(crate) enum Auditing {
 Examples:
   earpiece platform --listen 127.0.0.1:9200
   curl '127.0.0.1:9200/_platform/received?kind=suggest'        what has come
+  curl 127.0.0.1:9200/_platform/answers -d '{\"interactionId\":\"77\",\"suggestionId\":\"s-1\",\"answer\":\"accepted\"}'
+  curl 127.0.0.1:9200/_platform/policy -d '{\"acceptEvery\":2,\"dismissEvery\":3,\"afterMs\":800}'
   curl 127.0.0.1:9200/_platform/events -d '{\"socket\":\"interactions\",\"frame\":
     {\"id\":\"77\",\"type\":\"sentiment\",\"sentiment\":{\"score\":-0.9,\"confidence\":0.8}}}'
   curl 127.0.0.1:9200/_platform/faults -d '[{\"on\":\"search\",\"kind\":\"429\",\"forMs\":60000,\"retryAfterS\":5}]'")]

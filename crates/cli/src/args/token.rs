@@ -1,6 +1,7 @@
 //! `earpiece token`: flags and help.
 
 use clap::{Args as Flags, Subcommand};
+use earpiece_access::Scope;
 
 /// Make a token, or a client of the token server, and say what to configure.
 ///
@@ -33,8 +34,8 @@ pub(crate) struct ClientArgs {
     /// Its name: `client_id`. Letters, digits, `.`, `_` and `-`.
     #[arg(value_name = "ID", value_parser = id)]
     pub(crate) id: String,
-    /// What its tokens may do, several times: audio, utterances, events, listen [default: utterances events]
-    #[arg(long, value_name = "SCOPE", value_parser = ["audio", "utterances", "events", "listen"])]
+    /// What its tokens may do, several times [default: utterances events]
+    #[arg(long, value_name = "SCOPE", value_parser = Scope::ALL.map(Scope::word))]
     pub(crate) scope: Vec<String>,
     /// Its tokens are good for this business unit only.
     #[arg(long, value_name = "N")]
@@ -56,7 +57,17 @@ fn id(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+
+    #[test]
+    fn every_scope_of_the_token_server_can_be_asked_for() {
+        for scope in Scope::ALL {
+            let line = ["earpiece", "token", "client", "app", "--scope", scope.word()];
+            assert!(super::super::Args::try_parse_from(line).is_ok(), "{}", scope.word());
+        }
+    }
 
     #[test]
     fn a_name_fits_into_a_header_and_a_form_as_it_is() {

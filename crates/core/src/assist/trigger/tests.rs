@@ -90,6 +90,20 @@ fn the_example_of_the_documentation_is_a_configuration() {
 }
 
 #[test]
+fn the_example_for_users_is_a_configuration() {
+    let page = include_str!("../../../../../docs/assistance.md");
+    let config: String = page
+        .lines()
+        .skip_while(|line| !line.starts_with("## Popups"))
+        .skip_while(|line| *line != "```json")
+        .skip(1)
+        .take_while(|line| *line != "```")
+        .collect();
+    let triggers = Triggers::parse(&config).unwrap();
+    assert_eq!(triggers.names().collect::<Vec<_>>(), ["angry-caller", "long-wait"]);
+}
+
+#[test]
 fn thresholds_are_strict() {
     let sentiment = one(&json!({"sentimentBelow": 0.25}));
     assert!(fires(&sentiment, &feeling(0.249, None)));
