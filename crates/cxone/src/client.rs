@@ -25,7 +25,7 @@ use crate::directory::Directory;
 use crate::endpoint::{Endpoint, Uplink};
 use crate::error::CxoneError;
 use crate::gate::Gate;
-use crate::manager::Manager;
+use crate::secrets_manager::Manager;
 use crate::settings::{Settings, Source};
 use crate::socket::Socket;
 use crate::token::{Token, Tokens};

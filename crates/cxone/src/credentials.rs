@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 
 use crate::error::CxoneError;
-use crate::manager::Manager;
+use crate::secrets_manager::Manager;
 use crate::settings::Source;
 
 /// Between two readings of the place.

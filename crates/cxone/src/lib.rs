@@ -5,7 +5,7 @@
 //! | `client` | [`Cxone`]: what the rest of the house asks for |
 //! | [`settings`] | everything that can be configured, checked at start |
 //! | `template`, `addresses`, `directory` | addresses as templates, and discovery |
-//! | `credentials`, `manager` | who we are: environment, file or Secrets Manager, read again while running |
+//! | `credentials`, `secrets_manager` | who we are: environment, file or Secrets Manager, read again while running |
 //! | `grant`, `token` | one request for a token; tokens kept, renewed early, asked for once |
 //! | `gate`, `circuit`, `retry_after` | the one way out for requests: budget, hold, circuit |
 //! | `dial`, `socket` | long-lived sockets with their pings |
@@ -26,8 +26,8 @@ mod endpoint;
 mod error;
 mod gate;
 mod grant;
-mod manager;
 mod retry_after;
+mod secrets_manager;
 mod socket;
 mod template;
 mod token;
