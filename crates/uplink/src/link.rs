@@ -64,6 +64,8 @@ impl Reconnect {
 
 struct Outgoing {
     frame: Private<String>,
+    /// Told when the link begins to write it. From then on only the link says what became of it.
+    begun: oneshot::Sender<()>,
     /// Told on which connection.
     written: oneshot::Sender<u64>,
 }
@@ -136,13 +138,16 @@ impl FrameSender {
         if !self.is_up() {
             return Err(NotWritten);
         }
+        let (begun, is_begun) = oneshot::channel();
         let (written, is_written) = oneshot::channel();
-        let sending = async {
-            self.queue.send(Outgoing { frame, written }).await.map_err(|_| NotWritten)?;
-            is_written.await.map_err(|_| NotWritten)
+        let waiting = async {
+            self.queue.send(Outgoing { frame, begun, written }).await.map_err(|_| NotWritten)?;
+            is_begun.await.map_err(|_| NotWritten)
         };
-        // A sender that has given up closes its side, and the link leaves the frame out.
-        timeout(WRITE_MAX, sending).await.unwrap_or(Err(NotWritten))
+        // A sender that has given up closes its side, and the link leaves the frame out. Once the link has begun, giving up
+        // could mean a second write on the same connection: the link itself bounds the rest.
+        timeout(WRITE_MAX, waiting).await.unwrap_or(Err(NotWritten))?;
+        is_written.await.map_err(|_| NotWritten)
     }
 }
 
@@ -261,7 +266,7 @@ impl Link {
                     _ => return End::Wanted,
                 },
                 Some(outgoing) = self.outgoing.recv() => {
-                    if outgoing.written.is_closed() {
+                    if outgoing.begun.send(()).is_err() {
                         continue;
                     }
                     match timeout(WRITE_MAX, socket.send(&outgoing.frame)).await {

@@ -95,7 +95,7 @@ struct Frames {
 impl Carrier for Frames {
     const LANE: Lane = Lane::Suggestions;
     /// Longer than it may take until an entry is settled. A holder with a newer token need not wait for its end.
-    const CLAIM: Duration = Duration::from_secs(45);
+    const CLAIM: Duration = Duration::from_secs(50);
     const GIVES_UP: bool = false;
 
     fn is_open(&self) -> bool {
@@ -107,7 +107,7 @@ impl Carrier for Frames {
     }
 
     async fn carry(&self, entry: &Entry) -> Delivery {
-        const { assert!(Frames::CLAIM.as_secs() > ROOM_WAIT.as_secs() + WRITE_MAX.as_secs() + ACK_WAIT.as_secs()) };
+        const { assert!(Frames::CLAIM.as_secs() > ROOM_WAIT.as_secs() + 2 * WRITE_MAX.as_secs() + ACK_WAIT.as_secs()) };
         let Payload::Suggestion(suggestion) = &entry.payload else { return Delivery::Never { reason: "lane" } };
         // What a former holder had claimed, it may have written.
         let is_orphan = entry.sender.is_some_and(|sender| sender < self.held.token());
